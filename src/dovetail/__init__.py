@@ -1,0 +1,1 @@
+"""Fits neural networks to the hardware they run on, and proves it."""

@@ -1,0 +1,1 @@
+"""The bottom of the product: values and protocols that stages exchange. Imports no stage."""
