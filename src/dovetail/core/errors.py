@@ -1,6 +1,7 @@
 """The one root of every error Dovetail raises on purpose, and its few branches.
 
-A message has three parts: what is wrong, where, and what to do. The command line prints it without a traceback and exits with 2.
+A message has three parts: what is wrong, where, and what to do. The command line prints it, without a
+traceback, and exits with 2.
 """
 
 from __future__ import annotations

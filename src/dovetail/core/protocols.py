@@ -80,6 +80,7 @@ class Session(ABC):
 
     def close(self) -> None:
         """Frees threads and memory; calling it twice is harmless."""
+        return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,10 +145,25 @@ class Sample:
 class Dataset(Protocol):
     """Samples of one split, readable in any process."""
 
-    name: str
-    content_hash: str
-    labels: Array | None
-    groups: Array
+    @property
+    def name(self) -> str:
+        """``calibration``, ``selection``, ``certification``, or what the writer chose."""
+        ...
+
+    @property
+    def content_hash(self) -> str:
+        """Sixteen hex digits over feeds, labels and groups."""
+        ...
+
+    @property
+    def labels(self) -> Array | None:
+        """Labels by sample, ``None`` without."""
+        ...
+
+    @property
+    def groups(self) -> Array:
+        """``[n]`` integers, the independent unit of each sample."""
+        ...
 
     def __len__(self) -> int: ...
 
@@ -212,7 +228,7 @@ class PassContext:
         config: parameters of the pass, from the recipe.
         seed: for every random choice.
         progress: called with (fraction 0..1, text).
-        score: drop of a model file on a slice of the selection split, for passes that look at quality; ``None`` without.
+        score: drop of a model file on a slice of the selection split, for passes that look at quality.
         cost: seconds per call of a model file as quickly measured or estimated; ``None`` without.
     """
 

@@ -73,6 +73,11 @@ class Recipe:
         """Hash over the passes alone: recipes that share it share the model file."""
         return digest([p.to_json() for p in self.passes])
 
+    @property
+    def settings(self) -> dict[str, Scalar]:
+        """The runtime's options as a mapping."""
+        return {name: value for name, value in self.options if not isinstance(value, tuple)}
+
     def to_json(self) -> dict[str, object]:
         """Plain JSON, the same for equal recipes."""
         return {

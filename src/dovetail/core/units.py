@@ -1,7 +1,7 @@
 """Formats SI floats for people; the only place that does.
 
-Names carry the unit in SI (``latency_s``, ``memory_bytes``); a number is converted once where it enters (:func:`parse_quantity`)
-and formatted once where it leaves.
+Names carry the unit in SI (``latency_s``, ``memory_bytes``); a number is converted once where it enters
+(:func:`parse_quantity`) and formatted once where it leaves.
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+"""Editing of ONNX graphs: reading and writing, matching, and exact rewrite rules."""

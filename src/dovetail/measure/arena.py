@@ -1,0 +1,293 @@
+"""Measures contestants against each other: a process each, one awake at a time, blocks in random order.
+
+Spinning thread pools of two runtimes disturb each other inside one process, and processes differ a little from start to start;
+so every contestant has a process of its own, and a claim rests on several fresh processes a side.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from dovetail.core.measurement import Measurement
+from dovetail.core.outcome import Infeasible
+from dovetail.core.profile import Profile
+from dovetail.core.protocols import Model
+from dovetail.core.recipe import Recipe
+from dovetail.core.serial import decode
+from dovetail.measure.child import Child, ChildFailure
+
+_PAUSE_S = 0.01
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contestant:
+    """A recipe with the model file it made."""
+
+    recipe: Recipe
+    model: Model
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conditions:
+    """What is the same for all contestants.
+
+    Attributes:
+        split: folder of the split whose samples are timed.
+        indices: samples that a block goes through in turn.
+        batch: samples per call.
+        logs: folder for what the processes print.
+        memory_limit_bytes: per process tree.
+        start_limit_s: time for loading and compiling.
+        call_limit_s: time for one command that runs the model.
+    """
+
+    split: Path
+    indices: tuple[int, ...]
+    batch: int
+    logs: Path
+    memory_limit_bytes: float
+    start_limit_s: float = 180.0
+    call_limit_s: float = 120.0
+
+
+class Runner:
+    """A contestant in a fresh process, loaded and warm."""
+
+    def __init__(self, contestant: Contestant, conditions: Conditions) -> None:
+        self.contestant = contestant
+        self._conditions = conditions
+        recipe = contestant.recipe
+        self.child = Child(conditions.logs / f"{recipe.key}.log", memory_limit_bytes=conditions.memory_limit_bytes)
+        self.blocks_s: list[float] = []
+        self.calls_s: list[float] = []
+        self.calls = 0
+        try:
+            self.child.call(
+                "load",
+                timeout_s=conditions.start_limit_s,
+                path=str(contestant.model.path),
+                format=contestant.model.format,
+                runtime=recipe.runtime,
+                options=recipe.settings,
+            )
+            ready = self.child.call(
+                "feeds",
+                timeout_s=conditions.call_limit_s,
+                split=str(conditions.split),
+                indices=list(conditions.indices),
+                batch=conditions.batch,
+            )
+            self.load_s = float(ready["first_answer_s"])
+            if ready["non_finite"]:
+                names = ", ".join(ready["non_finite"])
+                raise ChildFailure(Infeasible(stage="run", reason=f"output {names} holds NaN or infinity"))
+            warm = self.child.call("warm", timeout_s=conditions.call_limit_s)
+            self.typical_s = float(warm["typical_s"])
+            self.steady = bool(warm["steady"])
+        except ChildFailure:
+            self.child.close()
+            raise
+
+    def block(self, seconds: float) -> float:
+        """Times one block; seconds per call."""
+        answer = self.child.call("block", timeout_s=self._conditions.call_limit_s, seconds=seconds)
+        self.blocks_s.append(float(answer["typical_s"]))
+        self.calls_s.extend(answer["times_s"])
+        self.calls += int(answer["calls"])
+        time.sleep(_PAUSE_S)
+        return self.blocks_s[-1]
+
+    def profile(self, repeats: int = 30) -> Profile | None:
+        """Kernel times, ``None`` where the runtime cannot tell."""
+        answer = self.child.call("profile", timeout_s=self._conditions.call_limit_s, repeats=repeats)
+        return None if answer["profile"] is None else decode(Profile, answer["profile"])
+
+    def peak_memory_bytes(self) -> float:
+        """Highest resident set of the process so far."""
+        return float(self.child.call("memory")["peak_memory_bytes"])
+
+    def call(self, op: str, **arguments: Any) -> dict[str, Any]:
+        """Any other command of the worker, under the same limits."""
+        return self.child.call(op, timeout_s=self._conditions.start_limit_s, **arguments)
+
+    def close(self) -> None:
+        """Ends the process."""
+        self.child.close()
+
+    def __enter__(self) -> Runner:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Screening:
+    """A quick look at one contestant: its latency, and the log ratio anchor ÷ contestant of each block beside the anchor's."""
+
+    measurement: Measurement
+    log_speedups: tuple[float, ...]
+
+    @property
+    def log_speedup(self) -> float:
+        """Median over blocks."""
+        return statistics.median(self.log_speedups)
+
+
+def screen(runner: Runner, anchor: Runner, *, blocks: int = 3, seconds: float = 0.08) -> Screening:
+    """Alternates blocks with the anchor's, which takes out the machine's drift."""
+    ratios = []
+    for _ in range(blocks):
+        reference = anchor.block(seconds)
+        ratios.append(math.log(reference / runner.block(seconds)))
+    return Screening(
+        measurement=Measurement(
+            block_medians_s=(tuple(runner.blocks_s),),
+            calls=runner.calls,
+            quantiles_s={},
+            peak_memory_bytes=runner.peak_memory_bytes(),
+            load_s=runner.load_s,
+        ),
+        log_speedups=tuple(ratios),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Duel:
+    """What a final measurement found.
+
+    Attributes:
+        measurements: recipe key → measurement over all rounds.
+        rounds: per round, recipe key → median block in seconds; every round is fresh processes for all.
+        failures: recipe key → why it left the race.
+        calls_s: recipe key → seconds of single calls.
+        seconds: how long it all took.
+        steal_s: processor seconds that other guests of the host took meanwhile; ``None`` when unknown.
+    """
+
+    measurements: Mapping[str, Measurement]
+    rounds: tuple[Mapping[str, float], ...]
+    failures: Mapping[str, Infeasible]
+    calls_s: Mapping[str, tuple[float, ...]]
+    seconds: float
+    steal_s: float | None = None
+
+    def steal_share(self, cores: int) -> float:
+        """Share of the processor that other guests took; 0 when unknown."""
+        return 0.0 if self.steal_s is None else self.steal_s / (self.seconds * cores)
+
+    def log_ratios(self, key: str, baseline: str) -> list[float]:
+        """Log of baseline ÷ candidate, one per round in which both ran; above zero when the candidate is faster."""
+        return [math.log(r[baseline] / r[key]) for r in self.rounds if key in r and baseline in r]
+
+
+def duel(
+    contestants: Sequence[Contestant],
+    conditions: Conditions,
+    *,
+    rounds: int,
+    blocks: int = 5,
+    seconds: float = 0.15,
+    seed: int = 0,
+    quantiles: Callable[[Sequence[float]], Mapping[str, float]] = lambda calls: {},
+    on_round: Callable[[], None] = lambda: None,
+) -> Duel:
+    """Measures contestants over fresh processes.
+
+    Args:
+        contestants: at most a handful: all their processes live at once.
+        conditions: what is the same for all.
+        rounds: fresh processes per contestant; at least 6 for a claim.
+        blocks: per process, interleaved in random order.
+        seconds: length of a block.
+        seed: of the random order.
+        quantiles: from call times to the quantiles they support.
+        on_round: called after each round.
+    """
+    order = random.Random(seed)
+    per_process: dict[str, list[tuple[float, ...]]] = {c.recipe.key: [] for c in contestants}
+    calls: dict[str, list[float]] = {c.recipe.key: [] for c in contestants}
+    counts: dict[str, int] = dict.fromkeys(per_process, 0)
+    memory: dict[str, float] = {}
+    load: dict[str, float] = {}
+    failures: dict[str, Infeasible] = {}
+    table: list[dict[str, float]] = []
+    started = time.monotonic()
+    for _ in range(rounds):
+        alive = [c for c in contestants if c.recipe.key not in failures]
+        order.shuffle(alive)
+        runners = _start(alive, conditions, failures)
+        try:
+            _interleave(runners, blocks, seconds, order, failures)
+            row: dict[str, float] = {}
+            for runner in runners:
+                key = runner.contestant.recipe.key
+                if key in failures:
+                    continue
+                row[key] = statistics.median(runner.blocks_s)
+                per_process[key].append(tuple(runner.blocks_s))
+                calls[key].extend(runner.calls_s)
+                counts[key] += runner.calls
+                memory[key] = max(memory.get(key, 0.0), runner.peak_memory_bytes())
+                load[key] = runner.load_s
+            table.append(row)
+        finally:
+            for runner in runners:
+                runner.close()
+        on_round()
+    return Duel(
+        measurements={
+            key: Measurement(
+                block_medians_s=tuple(per_process[key]),
+                calls=counts[key],
+                quantiles_s=quantiles(calls[key]),
+                batch=conditions.batch,
+                peak_memory_bytes=memory.get(key),
+                load_s=load.get(key),
+            )
+            for key in per_process
+            if per_process[key]
+        },
+        rounds=tuple(table),
+        failures=failures,
+        calls_s={key: tuple(values) for key, values in calls.items()},
+        seconds=time.monotonic() - started,
+    )
+
+
+def _start(contestants: Sequence[Contestant], conditions: Conditions, failures: dict[str, Infeasible]) -> list[Runner]:
+    runners: list[Runner] = []
+    for contestant in contestants:
+        try:
+            runners.append(Runner(contestant, conditions))
+        except ChildFailure as exc:
+            failures[contestant.recipe.key] = exc.outcome
+        except BaseException:
+            for runner in runners:
+                runner.close()
+            raise
+    return runners
+
+
+def _interleave(
+    runners: Sequence[Runner], blocks: int, seconds: float, order: random.Random, failures: dict[str, Infeasible]
+) -> None:
+    for _ in range(blocks):
+        turn = list(runners)
+        order.shuffle(turn)
+        for runner in turn:
+            key = runner.contestant.recipe.key
+            if key in failures:
+                continue
+            try:
+                runner.block(seconds)
+            except ChildFailure as exc:
+                failures[key] = exc.outcome

@@ -1,0 +1,120 @@
+"""Builds the model files of recipes in child processes, each chain of passes once."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dovetail import plugins
+from dovetail.core.outcome import Infeasible
+from dovetail.core.protocols import Model
+from dovetail.core.recipe import PassSpec, Recipe, digest
+from dovetail.core.serial import encode
+from dovetail.measure.arena import Conditions
+from dovetail.measure.child import Child, ChildFailure
+from dovetail.pipeline.job import Job
+
+BUILD_LIMIT_S = 900.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Built:
+    """A model file and the seconds that its passes took, when they were first run."""
+
+    model: Model
+    seconds: float
+
+
+class Builder:
+    """Turns recipes into model files under a content-addressed cache.
+
+    Args:
+        job: what is being fitted.
+        cache: folder that outlives runs.
+        conditions: memory limit and log folder of child processes.
+
+    Attributes:
+        score: arguments of the worker's scorer, for passes that look at quality; ``None`` while there are none.
+        built: passes that really ran.
+    """
+
+    def __init__(self, job: Job, cache: Path, conditions: Conditions) -> None:
+        self._job, self._cache, self._conditions = job, cache, conditions
+        self.score: dict[str, Any] | None = None
+        self._failed: dict[str, Infeasible] = {}
+        self.built = 0
+
+    def build(self, recipe: Recipe, limit_s: float = BUILD_LIMIT_S) -> Built | Infeasible:
+        """The recipe's model file, from the cache where it is there."""
+        if not recipe.passes:
+            return Built(model=self._job.original, seconds=0.0)
+        current, seconds = self._job.source, 0.0
+        for last in range(1, len(recipe.passes) + 1):
+            key = self._key(recipe.passes[:last])
+            if key in self._failed:
+                return self._failed[key]
+            step = self._step(key, current, recipe.passes[last - 1], limit_s)
+            if isinstance(step, Infeasible):
+                self._failed[key] = step
+                return step
+            current, seconds = step.model, seconds + step.seconds
+        return Built(model=current, seconds=seconds)
+
+    def _key(self, passes: tuple[PassSpec, ...]) -> str:
+        calibrated = any(plugins.compression_pass(p.name).needs_calibration for p in passes)
+        return digest(
+            {
+                "source": self._job.model_hash,
+                "passes": [p.to_json() for p in passes],
+                "calibration": self._job.data_hashes.get("calibration") if calibrated else None,
+                "isa": list(self._job.environment.isa),
+                "versions": dict(self._job.environment.versions),
+                "seed": self._job.wish.seed,
+            }
+        )
+
+    def _step(self, key: str, model: Model, step: PassSpec, limit_s: float) -> Built | Infeasible:
+        folder = self._cache / "models" / key
+        done = folder / "built.json"
+        if done.exists():
+            row = json.loads(done.read_text())
+            return Built(model=Model(path=folder / row["file"], format=row["format"]), seconds=row["seconds"])
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        needs_score = step.name == "float_islands"
+        started = time.monotonic()
+        try:
+            log = self._conditions.logs / f"build-{key}.log"
+            with Child(log, memory_limit_bytes=self._conditions.memory_limit_bytes) as child:
+                answer = child.call(
+                    "build",
+                    timeout_s=limit_s,
+                    path=str(model.path),
+                    format=model.format,
+                    step=step.to_json(),
+                    workdir=str(folder),
+                    environment=encode(self._job.environment),
+                    calibration=self._folder("calibration"),
+                    workload=encode(self._job.workload) if self._job.workload and needs_score else None,
+                    score=self.score if needs_score else None,
+                    seed=self._job.wish.seed,
+                )
+        except ChildFailure as exc:
+            shutil.rmtree(folder, ignore_errors=True)
+            return exc.outcome
+        row = {
+            "file": str(Path(answer["path"]).relative_to(folder)),
+            "format": answer["format"],
+            "seconds": time.monotonic() - started,
+        }
+        done.write_text(json.dumps(row))
+        self.built += 1
+        return Built(model=Model(path=folder / row["file"], format=row["format"]), seconds=row["seconds"])
+
+    def _folder(self, split: str) -> str | None:
+        found = self._job.splits.get(split)
+        return None if found is None else str(found.folder)

@@ -1,0 +1,105 @@
+"""Writes the artifact: variants, evidence, report."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from dovetail import plugins
+from dovetail.core.artifact import SCHEMA_VERSION, Manifest
+from dovetail.core.outcome import CandidateRecord, FitResult, Infeasible
+from dovetail.core.serial import encode
+from dovetail.export.artifact import Entry, write_artifact
+from dovetail.measure.arena import Duel
+from dovetail.pipeline.builder import Builder
+from dovetail.pipeline.job import Job
+from dovetail.report.html import render_html
+from dovetail.report.json import to_json
+
+
+def deliver(job: Job, builder: Builder, result: FitResult, duel: Duel, out: Path) -> FitResult:
+    """Writes the artifact folder; the result that is returned names it.
+
+    An infeasible answer leaves a report, but no model that could be taken for one.
+    """
+    entries = list(_entries(builder, result))
+    written = replace(result, artifact=str(out) if result.winner else "")
+    texts = {
+        "report.html": render_html(written),
+        "report.json": json.dumps(to_json(written), indent=1, ensure_ascii=False),
+    }
+    write_artifact(out, _manifest(job, written), entries, _evidence(written, duel), texts)
+    return written
+
+
+def _entries(builder: Builder, result: FitResult) -> Iterator[Entry]:
+    """The answer first, other certified variants, and always the original."""
+    names: set[str] = set()
+    for key in result.front:
+        record = result.record(key)
+        name = _variant_name(record, result)
+        if name not in names and result.winner:
+            names.add(name)
+            yield _entry(builder, record, name)
+    if "original" not in names:
+        yield _entry(builder, result.record(result.default_baseline), "original")
+
+
+def _variant_name(record: CandidateRecord, result: FitResult) -> str:
+    if record.is_baseline:
+        return "original"
+    return "answer" if record.recipe.key == result.winner else f"variant-{record.recipe.key[:8]}"
+
+
+def _entry(builder: Builder, record: CandidateRecord, name: str) -> Entry:
+    built = builder.build(record.recipe)
+    assert not isinstance(built, Infeasible), "what was measured can be built again"
+    runtime = plugins.runtime(record.recipe.runtime)
+    try:
+        source = runtime.run_source(record.recipe.settings)
+    except NotImplementedError:
+        source = None
+    return Entry(
+        name=name,
+        model=built.model,
+        recipe=record.recipe,
+        certificates=record.certificates,
+        session_source=source,
+    )
+
+
+def _manifest(job: Job, result: FitResult) -> Manifest:
+    return Manifest(
+        schema=SCHEMA_VERSION,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        status=result.status.value,
+        headline=result.headline,
+        model_name=job.name,
+        model_hash=job.model_hash,
+        variants=(),
+        files={},
+        environment=job.environment,
+        metric=result.metric,
+        max_drop=result.max_drop,
+        objective=result.objective,
+        data_hashes=job.data_hashes,
+        splits=result.splits,
+        inputs=tuple(encode(spec) for spec in job.inputs),
+        outputs=tuple(encode(spec) for spec in job.outputs),
+    )
+
+
+def _evidence(result: FitResult, duel: Duel) -> Iterator[Mapping[str, Any]]:
+    """Raw samples: every round's median block per recipe, every block, and the single calls."""
+    for number, row in enumerate(duel.rounds):
+        yield {"kind": "round", "round": number, "latency_s": dict(row)}
+    for key, measurement in duel.measurements.items():
+        yield {"kind": "blocks", "recipe": key, "label": result.record(key).label, "measurement": encode(measurement)}
+        yield {"kind": "calls", "recipe": key, "calls_s": list(duel.calls_s[key])}
+    for record in result.candidates:
+        for certificate in record.certificates:
+            yield {"kind": "certificate", "recipe": record.recipe.key, "certificate": encode(certificate)}

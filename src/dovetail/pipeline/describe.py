@@ -1,0 +1,312 @@
+"""Describes one fit: reads the model, the data and this machine, and checks everything before anything runs."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dovetail import plugins
+from dovetail.core.errors import InputError, ModelError, StorageError
+from dovetail.core.measurement import Environment
+from dovetail.core.protocols import Array, Model, TensorSpec
+from dovetail.core.recipe import digest
+from dovetail.core.serial import decode
+from dovetail.core.workload import Workload
+from dovetail.data.dataset import StoredDataset, write_split
+from dovetail.data.job import FitJob
+from dovetail.data.limits import parse_max_drop
+from dovetail.data.metrics import RowMetric, get_metric
+from dovetail.data.prepare import DataFiles, Splits, open_splits, prepare_splits
+from dovetail.data.split import units_of
+from dovetail.devices.probe import environment
+from dovetail.measure.child import Child, ChildFailure
+from dovetail.pipeline.job import Job, Split, Wish
+from dovetail.workloads.load import content_hash, load_onnx, signature
+from dovetail.workloads.recurrence import detect_state
+
+TIMING_SAMPLES = 8
+RAGGED_SAMPLES = 32
+FREE_SIZE = 16
+"""Size of a free dimension other than the batch when samples must be made up."""
+DEFAULT_BUDGET_S = 600.0
+NO_DATA_BUDGET_S = 45.0
+NATIVE_LIMIT_S = 300.0
+
+_AVX2 = ("avx2", "fma", "f16c")
+_AVX512 = (*_AVX2, "avx512f", "avx512bw", "avx512vl")
+ISA_TARGETS = {
+    "avx2": _AVX2,
+    "avx_vnni": (*_AVX2, "avx_vnni"),
+    "avx512": _AVX512,
+    "avx512_vnni": (*_AVX512, "avx512_vnni"),
+    "amx": (*_AVX512, "avx512_vnni", "avx512_bf16", "amx_tile", "amx_int8", "amx_bf16"),
+    "neon": ("asimd",),
+    "dotprod": ("asimd", "asimdhp", "asimddp"),
+}
+"""Instruction sets that ``target_isa`` may name, with the flags they bring."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What the user asked for.
+
+    Attributes:
+        job: the job file's content with the flags laid over it.
+        data: data in memory (Python API); stands in for the job's paths.
+        out: folder for the artifact.
+        cache: folder that outlives runs.
+        command: how to ask the same again, for the report.
+    """
+
+    job: FitJob
+    out: Path
+    cache: Path
+    data: Any = None
+    command: str = ""
+
+    def claim_out(self) -> Path:
+        """Makes the output folder and checks that it can be written.
+
+        Raises:
+            StorageError: it cannot.
+        """
+        try:
+            self.out.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.out):
+                pass
+            self.cache.mkdir(parents=True, exist_ok=True)
+        except OSError as exc:
+            where = str(exc.filename or self.out)
+            raise StorageError(f"cannot write there: {exc.strerror}", where=where, hint="choose another --out") from exc
+        return self.out
+
+
+def cache_folder() -> Path:
+    """``$DOVETAIL_CACHE``, else ``$XDG_CACHE_HOME/dovetail``, else ``~/.cache/dovetail``."""
+    chosen = os.environ.get("DOVETAIL_CACHE")
+    if chosen:
+        return Path(chosen)
+    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "dovetail"
+
+
+def describe(request: Request, note: Callable[[str], None]) -> Job:
+    """Reads model and data, and checks all of it before anything runs.
+
+    Raises:
+        DovetailError: something cannot be used; says what, where, and what to do.
+    """
+    machine = environment()
+    job = request.job
+    original = _model_file(job, request.cache)
+    model_hash = content_hash(original.path)
+    inputs, outputs = signature(load_onnx(original.path, weights=False))
+    state = job.state or detect_state(inputs, outputs)
+    if state and not job.state:
+        note("recurrent state found: " + ", ".join(f"{a} ← {b}" for a, b in state.items()))
+    logs = request.cache / "logs"
+    source = _normalized(original, model_hash, request.cache, logs)
+    splits, warnings = _read_data(request, job.model_copy(update={"state": dict(state)}), inputs)
+    metric_spec, metric = _metric(job, outputs, splits)
+    timing = splits.selection if splits else _synthetic(inputs, state, request.cache, job)
+    indices, free = _timing(timing, inputs)
+    workload = _analyzed(source, timing, state, logs)
+    return Job(
+        name=Path(str(job.model)).name,
+        original=original,
+        source=source,
+        model_hash=model_hash,
+        inputs=inputs,
+        outputs=outputs,
+        workload=workload,
+        environment=restricted(machine, job.target_isa),
+        wish=_wish(job, metric),
+        splits=_as_splits(splits, timing),
+        timing_indices=indices,
+        metric_spec=metric_spec,
+        metric=metric,
+        state=state,
+        free_dims=free,
+        warnings=warnings,
+    )
+
+
+# -- model ---------------------------------------------------------------------------------------------------------------
+
+
+def _model_file(job: FitJob, cache: Path) -> Model:
+    """The ONNX file: the user's own, or one exported from torch."""
+    if not job.model:
+        raise InputError("no model is given", hint="dovetail optimize MODEL, or `model:` in the job file")
+    text = str(job.model)
+    if text.endswith(".pt2") or ".py:" in text:
+        from dovetail.workloads.torch_import import import_torch
+
+        folder = cache / "exports" / digest([text, _stamp(text)])
+        return Model(path=import_torch(text, folder / "model.onnx"))
+    return Model(path=Path(text))
+
+
+def _stamp(text: str) -> list[float]:
+    path = Path(text.rpartition(":")[0] if ".py:" in text else text)
+    return [path.stat().st_mtime, path.stat().st_size] if path.exists() else []
+
+
+def _normalized(original: Model, model_hash: str, cache: Path, logs: Path) -> Model:
+    out = cache / "normalized" / model_hash / "model.onnx"
+    if not out.exists():
+        partial = out.with_name("partial") / "model.onnx"
+        _in_child("normalize", original, logs, source=str(original.path), out=str(partial))
+        out.parent.mkdir(parents=True, exist_ok=True)
+        for file in Model(path=partial).files():
+            file.replace(out.parent / file.name)
+    return Model(path=out)
+
+
+def _in_child(op: str, origin: Model, logs: Path, **arguments: Any) -> dict[str, Any]:
+    """Runs native graph code on a model from anywhere; a crash there is an error about the model here."""
+    try:
+        with Child(logs / f"{op}.log") as child:
+            return child.call(op, timeout_s=NATIVE_LIMIT_S, **arguments)
+    except ChildFailure as exc:
+        raise ModelError(exc.outcome.reason, where=str(origin.path)) from exc
+
+
+def _analyzed(source: Model, timing: StoredDataset, state: Mapping[str, str], logs: Path) -> Workload | None:
+    shapes = {name: list(value.shape) for name, value in timing.sample(0).feeds.items()}
+    answer = _in_child("analyze", source, logs, model=str(source.path), shapes=shapes)
+    return decode(Workload, answer["workload"])
+
+
+def restricted(machine: Environment, target: str | None) -> Environment:
+    """The machine with the instruction sets of another one.
+
+    Raises:
+        InputError: an unknown target.
+    """
+    if target is None:
+        return machine
+    if target not in ISA_TARGETS:
+        raise InputError(f"there is no target {target!r}", where="target_isa", hint=f"known: {', '.join(ISA_TARGETS)}")
+    return replace(machine, isa=tuple(flag for flag in ISA_TARGETS[target]))
+
+
+# -- data ----------------------------------------------------------------------------------------------------------------
+
+
+def _read_data(request: Request, job: FitJob, inputs: Sequence[TensorSpec]) -> tuple[Splits | None, tuple[str, ...]]:
+    """Stores the splits under their content hash, so that the same data take their space once."""
+    files = DataFiles(data=request.data) if request.data is not None else job.files()
+    if files is None:
+        return None, ()
+    home = request.cache / "splits"
+    home.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(dir=home, prefix="new-"))
+    try:
+        splits = prepare_splits(files, job.request(tuple(inputs)), folder, seed=job.seed)
+        warnings = splits.warnings
+        final = home / digest([split.content_hash for split in splits.present()])
+        if not final.exists():
+            folder.replace(final)
+        return open_splits(final), warnings
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _metric(job: FitJob, outputs: Sequence[TensorSpec], splits: Splits | None) -> tuple[Any, RowMetric | None]:
+    """The metric the user names, or the obvious one: accuracy for class labels, else agreement with the original."""
+    if splits is None:
+        if job.metric is not None:
+            get_metric(job.metric)
+            raise InputError("a metric needs data to be judged on", where="metric", hint="add --data")
+        return None, None
+    spec = job.metric if job.metric is not None else _obvious_metric(outputs, splits.selection)
+    metric = get_metric(spec)
+    if metric.needs_labels and splits.selection.labels is None:
+        raise InputError(
+            f"{metric.name} needs labels; the data have none",
+            where="metric",
+            hint="name their key with `labels:`, or use --metric agreement",
+        )
+    return spec, metric
+
+
+def _obvious_metric(outputs: Sequence[TensorSpec], data: StoredDataset) -> str:
+    labels = data.labels
+    classes = labels is not None and labels.ndim == 1 and labels.dtype.kind in "iu"
+    return "accuracy" if classes and len(outputs) == 1 and len(outputs[0].shape) == 2 else "agreement"
+
+
+def _synthetic(inputs: Sequence[TensorSpec], state: Mapping[str, str], cache: Path, job: FitJob) -> StoredDataset:
+    """Random feeds to time on, for a model without data: uniform floats, small whole numbers."""
+    request = job.model_copy(update={"state": dict(state)}).request(tuple(inputs))
+    random = np.random.default_rng(job.seed)
+    samples = []
+    for number in range(TIMING_SAMPLES):
+        feeds = {p.spec.name: p.value if p.value is not None else _random(p.spec, random) for p in request.inputs}
+        samples.append((feeds, number, None))
+    folder = cache / "splits" / digest(["synthetic", job.seed, [str(p) for p in request.inputs]])
+    return write_split(folder, samples, [p.spec for p in request.inputs], name="timing")
+
+
+def _random(spec: TensorSpec, random: np.random.Generator) -> Array:
+    shape = [d if isinstance(d, int) and d > 0 else 1 if axis == 0 else FREE_SIZE for axis, d in enumerate(spec.shape)]
+    kind = np.dtype(spec.dtype).kind
+    if kind == "f":
+        return random.random(shape).astype(spec.dtype)
+    if kind in "iub":
+        return random.integers(0, 2, shape).astype(spec.dtype)
+    raise InputError(f"input {spec.name!r} takes {spec.dtype}; samples of it cannot be made up", hint="give data with --data")
+
+
+def _timing(data: StoredDataset, inputs: Sequence[TensorSpec]) -> tuple[tuple[int, ...], dict[str, int]]:
+    """Samples to time on, and the symbolic sizes that they all share."""
+    probe = [i * len(data) // RAGGED_SAMPLES for i in range(min(RAGGED_SAMPLES, len(data)))]
+    shapes = [{n: a.shape for n, a in data.sample(i).feeds.items()} for i in probe]
+    if any(s != shapes[0] for s in shapes):
+        return tuple(probe), {}
+    free: dict[str, int] = {}
+    for spec in inputs:
+        for axis, dim in enumerate(spec.shape):
+            if not isinstance(dim, int) and spec.name in shapes[0]:
+                free[str(dim) if dim else f"{spec.name}:{axis}"] = int(shapes[0][spec.name][axis])
+    return tuple(probe[:: max(1, len(probe) // TIMING_SAMPLES)][:TIMING_SAMPLES]), free
+
+
+def _as_splits(splits: Splits | None, timing: StoredDataset) -> dict[str, Split]:
+    present = {} if splits is None else {s.name: s for s in splits.present()}
+    return {name: _split(data) for name, data in {**present, "timing": timing}.items()}
+
+
+def _split(data: StoredDataset) -> Split:
+    units = len(units_of(np.asarray(data.groups)))
+    return Split(folder=data.folder, samples=len(data), units=units, content_hash=data.content_hash)
+
+
+def _wish(job: FitJob, metric: RowMetric | None) -> Wish:
+    drop = job.permitted_drop() or parse_max_drop("0" if metric is None else metric.default_max_drop)
+    known = tuple(name for name in plugins.names("dovetail.runtimes") if name != "null")
+    chosen = tuple(job.runtimes or _usual_first(known))
+    for name in chosen:
+        plugins.runtime(name)
+    return Wish(
+        max_drop=drop,
+        constraints=job.constraints(),
+        objective=job.objectives()[0],
+        budget_s=job.budget_s() or (DEFAULT_BUDGET_S if metric else NO_DATA_BUDGET_S),
+        runtimes=chosen,
+        variants=job.variants or 0,
+        batch=job.batch or 1,
+        seed=job.seed,
+    )
+
+
+def _usual_first(names: Sequence[str]) -> list[str]:
+    """ONNX Runtime first: its default is the "before" of every table."""
+    return sorted(names, key=lambda name: (name != "onnxruntime", name))

@@ -1,0 +1,105 @@
+"""One fit, fully described: the model, its data, what is wanted, and this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from dovetail.core.constraint import Constraint, MaxDrop
+from dovetail.core.measurement import Environment
+from dovetail.core.protocols import Metric, Model, TensorSpec
+from dovetail.core.recipe import digest
+from dovetail.core.workload import Workload
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """What the user asks for beside model and data.
+
+    Attributes:
+        max_drop: permitted loss of quality against the original.
+        constraints: limits on latency, throughput, memory, size.
+        objective: ``latency``, ``throughput``, ``size`` or ``memory``.
+        budget_s: time for the whole command.
+        runtimes: registry names to try.
+        variants: how many variants to certify; 0 lets the amount of data decide.
+    """
+
+    max_drop: MaxDrop
+    constraints: tuple[Constraint, ...] = ()
+    objective: str = "latency"
+    budget_s: float = 600.0
+    runtimes: tuple[str, ...] = ()
+    variants: int = 0
+    batch: int = 1
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Split:
+    """One split on disk; ``units`` counts independent sources, ``samples`` what the model is run on."""
+
+    folder: Path
+    samples: int
+    units: int
+    content_hash: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """Everything that the stages need to know of one fit.
+
+    Attributes:
+        name: of the model, for people.
+        original: the file as the user gave it.
+        source: its normalised form, from which passes start.
+        splits: ``calibration``, ``selection``, ``certification`` where there are data, and always ``timing``.
+        timing_indices: samples of the ``timing`` split that one block goes through.
+        metric_spec: how the metric was named; ``None`` without data.
+        metric: the metric itself.
+        state: recurrent input → output that carries it.
+    """
+
+    name: str
+    original: Model
+    source: Model
+    model_hash: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    workload: Workload | None
+    environment: Environment
+    wish: Wish
+    splits: Mapping[str, Split]
+    timing_indices: tuple[int, ...]
+    metric_spec: object = None
+    metric: Metric | None = None
+    state: Mapping[str, str] = field(default_factory=dict)
+    free_dims: Mapping[str, int] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def judged(self) -> bool:
+        """Whether quality can be judged at all."""
+        return self.metric is not None and "selection" in self.splits
+
+    @property
+    def data_hashes(self) -> dict[str, str]:
+        """Split name → content hash."""
+        return {name: split.content_hash for name, split in self.splits.items()}
+
+    @property
+    def digest(self) -> str:
+        """Hash over everything that makes measurements of this fit comparable; names its journal."""
+        wish = self.wish
+        return digest(
+            {
+                "model": self.model_hash,
+                "data": self.data_hashes,
+                "metric": str(self.metric_spec),
+                "machine": self.environment.fingerprint,
+                "versions": dict(self.environment.versions),
+                "wish": [str(wish.max_drop), wish.objective, wish.batch, wish.seed, wish.variants, *wish.runtimes],
+                "limits": [str(c) for c in wish.constraints],
+            }
+        )

@@ -1,0 +1,208 @@
+"""The story: describe → search (build, run, measure, judge) → certify → explain → artifact and report.
+
+Read :func:`optimize` from top to bottom; every line is one stage.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from dovetail import plugins
+from dovetail.core.errors import InputError
+from dovetail.core.outcome import CandidateRecord, FitResult
+from dovetail.core.serial import decode, encode
+from dovetail.measure.arena import Conditions
+from dovetail.measure.lock import measuring
+from dovetail.pipeline import deliver, explaining, results
+from dovetail.pipeline.builder import Builder
+from dovetail.pipeline.describe import Request, describe
+from dovetail.pipeline.finals import Final, Finals
+from dovetail.pipeline.interrupt import Interrupt
+from dovetail.pipeline.job import Job
+from dovetail.pipeline.ledger import Ledger
+from dovetail.pipeline.trials import Trials
+from dovetail.report.progress import Progress, SilentProgress
+from dovetail.search.journal import Journal
+from dovetail.search.race import Goal, Race, Strategy
+from dovetail.search.space import Proposal, Traits, enumerate_space
+
+MEMORY_SHARE = 0.8
+"""Share of the usable memory that a child's process tree may take."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fit:
+    """The parts that one fit works with."""
+
+    job: Job
+    ledger: Ledger
+    journal: Journal
+    builder: Builder
+    trials: Trials
+    finals: Finals
+    race: Race
+    progress: Progress
+    deadline: float
+
+
+def optimize(request: Request, progress: Progress | None = None, strategy: Strategy = Strategy.RACE) -> FitResult:
+    """Fits a model to this machine.
+
+    Args:
+        request: model, data and wishes of the user.
+        progress: shows what happens; silent by default.
+        strategy: how the space is walked; anything but ``race`` exists to be compared with it.
+
+    Raises:
+        DovetailError: bad input; nothing half-written is left behind.
+    """
+    progress = progress or SilentProgress()
+    ledger = Ledger()
+    out = request.claim_out()
+    with ledger.stage("describe"):
+        progress.stage("describe", None)
+        job = describe(request, progress.note)
+    with Interrupt(lambda: progress.note("finishing with the best so far; Ctrl-C again stops")) as interrupt:
+        with _fit(job, request, out, ledger, progress, strategy) as fit:
+            search(fit, lambda: interrupt.requested)
+            final = conclude(fit)
+            result = results.assemble(job, fit.race, final, ledger, request.command)
+            with ledger.stage("explain"):
+                progress.stage("explain", None)
+                result = explaining.explain(job, fit.finals, result)
+        progress.stage("write", None)
+        return deliver.deliver(job, fit.builder, results.timed(result, ledger), final.duel, out)
+
+
+@contextmanager
+def _fit(
+    job: Job, request: Request, out: Path, ledger: Ledger, progress: Progress, strategy: Strategy
+) -> Iterator[Fit]:
+    """Holds the measurement lock and the anchor process while the parts work."""
+    work = request.cache / "jobs" / job.digest
+    (work / "rows").mkdir(parents=True, exist_ok=True)
+    conditions = Conditions(
+        split=job.splits["timing"].folder,
+        indices=job.timing_indices,
+        batch=job.wish.batch,
+        logs=work / "logs",
+        memory_limit_bytes=MEMORY_SHARE * job.environment.memory_bytes,
+    )
+    builder = Builder(job, request.cache, conditions)
+    trials = Trials(job, builder, conditions, work / "rows")
+    journal = Journal(out / "journal.jsonl", job.digest)
+    space = _space(job)
+    with measuring(progress.note):
+        try:
+            with ledger.stage("original"):
+                progress.stage("original", None)
+                trials.open(_baselines_first(space, journal))
+                builder.score = trials.scorer_arguments()
+            yield Fit(
+                job=job,
+                ledger=ledger,
+                journal=journal,
+                builder=builder,
+                trials=trials,
+                finals=Finals(job, builder, trials, conditions, request.cache),
+                race=Race(space, _goal(job, trials), strategy=strategy, seed=job.wish.seed),
+                progress=progress,
+                deadline=ledger.started + job.wish.budget_s,
+            )
+        finally:
+            trials.close()
+
+
+def _baselines_first(space: tuple[Proposal, ...], journal: Journal) -> list[Proposal]:
+    """Baselines in order; those that failed in an interrupted run come last, so that the anchor stays the same."""
+    failed = {row["key"] for row in journal.of("trial") if row["record"]["infeasible"]}
+    return sorted((p for p in space if p.tier == 0), key=lambda p: p.recipe.key in failed)
+
+
+def _space(job: Job) -> tuple[Proposal, ...]:
+    runtimes = {name: plugins.runtime(name) for name in job.wish.runtimes}
+    usable = {name: runtime for name, runtime in runtimes.items() if runtime.missing() is None}
+    if not usable:
+        raise InputError("none of the runtimes can run here", hint="`dovetail doctor` says what is missing")
+    kinds = frozenset(op.kind for op in job.workload.ops) if job.workload else frozenset()
+    traits = Traits(
+        kinds=kinds,
+        quantised=bool(kinds & {"DequantizeLinear", "QLinearConv", "QLinearMatMul", "MatMulInteger", "ConvInteger"}),
+        free_dims=job.free_dims,
+        has_calibration="calibration" in job.splits,
+        lossless_only=not job.judged,
+        batch=job.wish.batch,
+    )
+    return enumerate_space(
+        traits,
+        job.environment,
+        {name: runtime.knobs(job.environment) for name, runtime in usable.items()},
+        {name: runtime.formats for name, runtime in usable.items()},
+    )
+
+
+def _goal(job: Job, trials: Trials) -> Goal:
+    sizes = [c.bound for c in job.wish.constraints if c.metric == "size_bytes"]
+
+    def feasible(record: CandidateRecord) -> bool:
+        return record.is_baseline or all(record.size_bytes is None or record.size_bytes <= bound for bound in sizes)
+
+    units = job.splits["certification"].units if "certification" in job.splits else 0
+    margin = job.wish.max_drop.margin(trials.reference_value()) if job.judged else None
+    return Goal(objective=job.wish.objective, margin=margin, certification_units=units, feasible=feasible)
+
+
+def search(fit: Fit, stop: Callable[[], bool]) -> None:
+    """Tries recipes until nothing could win any more, the budget's share is used, or the user stops it."""
+    fit.progress.stage("search", len(fit.race.space))
+    _replay(fit)
+    while not stop() and time.monotonic() < fit.deadline - fit.finals.estimate_s(fit.race):
+        proposal = fit.race.ask()
+        if proposal is None:
+            break
+        with fit.ledger.stage("trials"):
+            record = fit.trials.run(proposal, fit.race)
+        fit.race.tell(record)
+        fit.journal.add("trial", proposal.recipe.key, {"record": encode(record)})
+        fit.progress.advance(1, record.label)
+        _show_best(fit)
+
+
+def _replay(fit: Fit) -> None:
+    """Files the finished trials of an earlier, interrupted run."""
+    known = {p.recipe.key for p in fit.race.space}
+    finished = [row for row in fit.journal.of("trial") if row["key"] in known]
+    if finished:
+        fit.progress.note(f"resuming: {len(finished)} finished trials taken from the journal")
+    for row in finished:
+        fit.race.tell(decode(CandidateRecord, row["record"]))
+        fit.progress.advance(1, "from the journal")
+
+
+def _show_best(fit: Fit) -> None:
+    leaders = [*fit.race.ranked()[:1], *fit.race.baselines()[:1]]
+    if leaders:
+        fit.progress.best(min(leaders, key=fit.race.goal.cost).label)
+
+
+def conclude(fit: Fit) -> Final:
+    """Looks more closely at the best, chooses finalists, measures them in fresh processes and certifies."""
+    if not fit.race.baselines():
+        raise InputError(
+            "the budget was too short to measure a single candidate",
+            where="budget",
+            hint=f"the run used {fit.ledger.elapsed_s:.0f} s of {fit.job.wish.budget_s:.0f} s before the first trial ended",
+        )
+    with fit.ledger.stage("select"):
+        fit.progress.stage("select", None)
+        fit.finals.deepen(fit.race)
+        if fit.deadline - time.monotonic() > fit.finals.estimate_s(fit.race):
+            fit.finals.refine(fit.race)
+            fit.finals.deepen(fit.race)
+    with fit.ledger.stage("certify"):
+        fit.progress.stage("certify", fit.finals.rounds)
+        return fit.finals.run(fit.race, lambda: fit.progress.advance(1, "fresh processes measured"))

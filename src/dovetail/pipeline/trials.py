@@ -1,0 +1,207 @@
+"""Tries recipes one by one: build, a quick look at the speed beside an anchor, and the quality of those that could win."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dovetail.certify.quality import quality_drop
+from dovetail.core.errors import DataError, ModelError
+from dovetail.core.measurement import Interval
+from dovetail.core.outcome import CandidateRecord, Fate, Infeasible, Quality
+from dovetail.core.protocols import Array, Metric
+from dovetail.measure.arena import Conditions, Contestant, Runner, screen
+from dovetail.measure.child import ChildFailure
+from dovetail.pipeline.builder import Builder
+from dovetail.pipeline.job import Job
+from dovetail.search.race import PROCESS_SPREAD, Race
+from dovetail.search.space import Proposal
+
+LOSSLESS_TOLERANCE = 1e-3
+"""Greatest relative difference of outputs, max|y − ŷ| / max|y|, that counts as rounding."""
+
+
+class Trials:
+    """Runs proposals and keeps the anchor, against which every quick look is taken.
+
+    Args:
+        job: what is being fitted.
+        builder: makes model files.
+        conditions: what is the same for all measurements.
+        rows: folder of per-unit quality rows.
+    """
+
+    def __init__(self, job: Job, builder: Builder, conditions: Conditions, rows: Path) -> None:
+        self._job, self._builder, self._conditions, self._rows = job, builder, conditions, rows
+        self._anchor: Runner | None = None
+
+    def open(self, baselines: Sequence[Proposal]) -> Proposal:
+        """Starts the anchor: the first baseline that runs. It also sets the quality that all others are compared with.
+
+        Raises:
+            ModelError: the original runs in none of the runtimes.
+        """
+        reasons = []
+        for proposal in baselines:
+            try:
+                self._anchor = Runner(Contestant(recipe=proposal.recipe, model=self._job.original), self._conditions)
+                self._score_original(self._anchor)
+                return proposal
+            except ChildFailure as exc:
+                self.close()
+                if exc.outcome.stage in ("score", "reference"):
+                    raise DataError(exc.outcome.reason) from exc
+                reasons.append(f"{proposal.recipe.runtime}: {exc.outcome.reason}")
+        raise ModelError("the model runs in none of the runtimes\n    " + "\n    ".join(dict.fromkeys(reasons)), where=self._job.name)
+
+    def close(self) -> None:
+        """Ends the anchor's process."""
+        if self._anchor is not None:
+            self._anchor.close()
+            self._anchor = None
+
+    # -- one trial ---------------------------------------------------------------------------------------------------
+
+    def run(self, proposal: Proposal, race: Race) -> CandidateRecord:
+        """Builds, loads, times and, where it could win, scores one recipe."""
+        record = CandidateRecord(
+            recipe=proposal.recipe,
+            label=proposal.label,
+            fate=Fate.BASELINE if proposal.baseline else Fate.RUNNER_UP,
+            reason="",
+            is_baseline=proposal.baseline,
+        )
+        built = self._builder.build(proposal.recipe)
+        if isinstance(built, Infeasible):
+            return replace(record, infeasible=built)
+        record = replace(record, size_bytes=float(built.model.size_bytes()), build_s=built.seconds)
+        try:
+            runner = Runner(Contestant(recipe=proposal.recipe, model=built.model), self._conditions)
+        except ChildFailure as exc:
+            return replace(record, infeasible=exc.outcome)
+        try:
+            record = self._timed(record, runner)
+            if self._job.judged:
+                return self._judged(record, runner, proposal, race)
+            self._check_unchanged(runner)
+            return record
+        except ChildFailure as exc:
+            return replace(record, infeasible=exc.outcome)
+        finally:
+            runner.close()
+
+    def _timed(self, record: CandidateRecord, runner: Runner) -> CandidateRecord:
+        assert self._anchor is not None, "open() comes first"
+        slow = max(runner.typical_s, self._anchor.typical_s)
+        looked = screen(runner, self._anchor, seconds=min(max(0.08, 4 * slow), 0.5))
+        log = looked.log_speedup
+        half = max(PROCESS_SPREAD, (max(looked.log_speedups) - min(looked.log_speedups)) / 2)
+        speedup = Interval(point=math.exp(log), low=math.exp(log - half), high=math.exp(log + half))
+        return replace(record, screening=looked.measurement, speedup=speedup)
+
+    def _check_unchanged(self, runner: Runner) -> None:
+        reference = self._rows / "unchanged.npz"
+        answer = runner.call("fidelity", reference=str(reference))
+        error = answer["max_relative_error"]
+        if error is None or error > LOSSLESS_TOLERANCE:
+            shown = "NaN" if error is None else f"{error:.2g}"
+            reason = f"outputs differ from the original's by {shown} (relative); {LOSSLESS_TOLERANCE:g} counts as rounding"
+            raise ChildFailure(Infeasible(stage="quality", reason=reason))
+
+    # -- quality -----------------------------------------------------------------------------------------------------
+
+    def _judged(self, record: CandidateRecord, runner: Runner, proposal: Proposal, race: Race) -> CandidateRecord:
+        known = [r for r in race.records.values() if race.proposal(r).quality_key == proposal.quality_key and r.quality]
+        if known or not race.promising(record):
+            return replace(record, quality=known[0].quality if known else None)
+        return replace(record, quality=self.quality(runner, proposal, self.first_units))
+
+    @property
+    def first_units(self) -> int:
+        """Units of the selection split that a first look at quality takes."""
+        return min(256, self._job.splits["selection"].units)
+
+    def quality(self, runner: Runner, proposal: Proposal, units: int) -> Quality:
+        """Drop against the original on ``units`` of the selection split, evenly spread over it."""
+        metric = self._metric
+        chosen = spread(units, self._job.splits["selection"].units)
+        original = np.load(self.reference("selection"), allow_pickle=False)[chosen]
+        candidate = self.score(runner, proposal.quality_key, "selection", units)
+        return quality_drop(metric, original, candidate, split="selection", seed=self._job.wish.seed)
+
+    def score(self, runner: Runner, quality_key: str, split: str, units: int | None = None) -> Array:
+        """The metric's rows of a recipe on a split, from disk where they were made before."""
+        out = self._rows / f"{quality_key}-{split}-{units or 'all'}.npy"
+        if not out.exists():
+            self._store_outputs(runner, quality_key, split)
+            runner.call(
+                "score",
+                split=str(self._job.splits[split].folder),
+                metric=self._job.metric_spec,
+                state=dict(self._job.state),
+                out=str(out),
+                reference=str(self._outputs(split)) if self._metric.needs_reference else None,
+                units=None if units is None else spread(units, self._job.splits[split].units),
+            )
+        rows: Array = np.load(out, allow_pickle=False)
+        return rows
+
+    def _store_outputs(self, runner: Runner, quality_key: str, split: str) -> None:
+        """Keeps the original's outputs where the metric compares with them."""
+        if quality_key == "original" and self._metric.needs_reference and not self._outputs(split).exists():
+            runner.call(
+                "reference",
+                split=str(self._job.splits[split].folder),
+                state=dict(self._job.state),
+                folder=str(self._outputs(split)),
+            )
+
+    def reference(self, split: str) -> Path:
+        """File with the original's rows on a split."""
+        return self._rows / f"original-{split}-all.npy"
+
+    def _score_original(self, runner: Runner) -> None:
+        if self._job.judged:
+            self.score(runner, "original", "selection")
+        else:
+            runner.call("fidelity", reference=str(self._rows / "unchanged.npz"))
+
+    def certify_original(self) -> None:
+        """Scores the original on the certification split, once."""
+        assert self._anchor is not None, "open() comes first"
+        self.score(self._anchor, "original", "certification")
+
+    def reference_value(self) -> float:
+        """The original's quality on the selection split, in the metric's unit."""
+        return self._metric.value(np.load(self.reference("selection"), allow_pickle=False))
+
+    def scorer_arguments(self) -> dict[str, Any] | None:
+        """What the worker's scorer needs, for passes that look at quality; ``None`` where it cannot be judged."""
+        if not self._job.judged:
+            return None
+        return {
+            "split": str(self._job.splits["selection"].folder),
+            "metric": self._job.metric_spec,
+            "state": dict(self._job.state),
+            "reference": str(self._outputs("selection")) if self._metric.needs_reference else None,
+            "units": spread(self.first_units, self._job.splits["selection"].units),
+            "baseline": str(self.reference("selection")),
+        }
+
+    def _outputs(self, split: str) -> Path:
+        return self._rows / f"outputs-{split}"
+
+    @property
+    def _metric(self) -> Metric:
+        assert self._job.metric is not None, "quality is judged only where there is a metric"
+        return self._job.metric
+
+
+def spread(count: int, total: int) -> list[int]:
+    """``count`` indices evenly spread over ``range(total)``; all of them when there are no more."""
+    return [i * total // count for i in range(count)] if count < total else list(range(total))

@@ -1,0 +1,215 @@
+"""Turns certificates into the answer: certified, best effort, infeasible, or "nothing beats the baseline". Pure functions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from dovetail.core import units
+from dovetail.core.certificate import Certificate, Verdict
+from dovetail.core.constraint import Constraint
+from dovetail.core.outcome import CandidateRecord, FitStatus
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """The answer to the user's question.
+
+    Attributes:
+        winner: recipe key; empty when infeasible.
+        beats: whether it is proved better than the best baseline.
+        relaxation: the nearest limit that could be met, when infeasible.
+    """
+
+    status: FitStatus
+    headline: str
+    winner: str
+    beats: bool
+    relaxation: str = ""
+
+
+def decide(
+    finalists: Sequence[CandidateRecord],
+    baseline: CandidateRecord,
+    *,
+    objective: str,
+    judged: bool,
+    margin: float | None = None,
+    constraints: Sequence[Constraint] = (),
+) -> Answer:
+    """Chooses the answer.
+
+    Args:
+        finalists: measured candidates with their certificates.
+        baseline: the best baseline, measured.
+        objective: ``latency``, ``throughput``, ``size`` or ``memory``.
+        judged: whether quality could be judged.
+        margin: permitted drop in the metric's unit.
+        constraints: the user's limits.
+    """
+    ran = sorted((r for r in finalists if r.infeasible is None), key=lambda r: cost(r, objective))
+    within = [r for r in ran if limits_hold(r)]
+    better = [r for r in within if improves(r, baseline, objective)]
+    certain = [r for r in better if judged and proved(r)]
+    if certain:
+        return _won(certain[0], baseline, objective, FitStatus.CERTIFIED, "")
+    open_ = [r for r in better if not judged or probably_keeps(r, margin)]
+    if open_:
+        reason = "quality not certified: no data" if not judged else _quality_reason(open_[0])
+        return _won(open_[0], baseline, objective, FitStatus.BEST_EFFORT, reason)
+    if limits_hold(baseline):
+        return _baseline_wins(baseline, ran, judged)
+    slower = [r for r in within if quality_verdict(r) in (Verdict.CERTIFIED, None)]
+    if slower:
+        status = FitStatus.CERTIFIED if judged else FitStatus.BEST_EFFORT
+        return Answer(
+            status=status, headline=f"{slower[0].label} meets the limits", winner=slower[0].recipe.key, beats=False
+        )
+    return _infeasible([*ran, baseline], constraints)
+
+
+def cost(record: CandidateRecord, objective: str) -> float:
+    """Lower is better; infinite for what has no number."""
+    value = {"size": record.size_bytes, "memory": record.memory_bytes}.get(objective, record.latency_s)
+    return math.inf if value is None or math.isnan(value) else value
+
+
+def certificates(record: CandidateRecord, kind: str) -> list[Certificate]:
+    """A record's certificates of one kind."""
+    return [c for c in record.certificates if c.kind == kind]
+
+
+def quality_verdict(record: CandidateRecord) -> Verdict | None:
+    """Verdict on its quality; ``None`` when that was not judged."""
+    found = certificates(record, "quality")
+    return found[0].verdict if found else None
+
+
+def proved(record: CandidateRecord) -> bool:
+    """Whether its quality is certified."""
+    return quality_verdict(record) is Verdict.CERTIFIED
+
+
+def probably_keeps(record: CandidateRecord, margin: float | None) -> bool:
+    """Whether its observed drop is within the margin, though too few data certify it."""
+    found = certificates(record, "quality")
+    if not found:
+        drop = record.quality.drop if record.quality else None
+    elif found[0].verdict is Verdict.CANNOT_CERTIFY:
+        drop = found[0].interval
+    else:
+        return False
+    return drop is not None and margin is not None and drop.point <= margin
+
+
+def limits_hold(record: CandidateRecord) -> bool:
+    """Whether no limit is missed; one that cannot be told counts as missed."""
+    return all(c.verdict is Verdict.CERTIFIED for c in record.certificates if c.kind not in ("quality", "speed"))
+
+
+def improves(record: CandidateRecord, baseline: CandidateRecord, objective: str) -> bool:
+    """Whether it is proved better than the baseline in the objective."""
+    if objective in ("size", "memory"):
+        margin = 0.98 if objective == "memory" else 1.0
+        return cost(record, objective) < margin * cost(baseline, objective)
+    return any(
+        c.verdict is Verdict.CERTIFIED and c.interval is not None and c.interval.low > 1.0
+        for c in certificates(record, "speed")
+    )
+
+
+def _won(record: CandidateRecord, baseline: CandidateRecord, objective: str, status: FitStatus, reason: str) -> Answer:
+    word = "certified" if status is FitStatus.CERTIFIED else "best effort"
+    if objective in ("size", "memory"):
+        gain = f"{cost(baseline, objective) / cost(record, objective):.2f}× smaller {objective}"
+    else:
+        speed = certificates(record, "speed")[0].interval
+        assert speed is not None
+        gain = f"{units.ratio(speed.point)} faster than the best baseline ({speed.low:.2f} to {speed.high:.2f})"
+    tail = f"; {reason}" if reason else ""
+    return Answer(
+        status=status, headline=f"{word}: {record.label} is {gain}{tail}", winner=record.recipe.key, beats=True
+    )
+
+
+def _baseline_wins(baseline: CandidateRecord, ran: Sequence[CandidateRecord], judged: bool) -> Answer:
+    verdict = quality_verdict(baseline)
+    certified = verdict is Verdict.CERTIFIED or verdict is None
+    why = "no candidate was left to measure"
+    if ran:
+        best = ran[0]
+        if quality_verdict(best) not in (Verdict.CERTIFIED, None):
+            why = f"the fastest candidate, {best.label}, loses too much quality or cannot be certified"
+        else:
+            why = f"the fastest candidate, {best.label}, is not proved faster"
+    return Answer(
+        status=FitStatus.CERTIFIED if certified and judged else FitStatus.BEST_EFFORT,
+        headline=f"nothing beats the baseline: {baseline.label} stays; {why}",
+        winner=baseline.recipe.key,
+        beats=False,
+    )
+
+
+def _quality_reason(record: CandidateRecord) -> str:
+    reason = certificates(record, "quality")[0].reason if certificates(record, "quality") else ""
+    return reason or "quality not certified"
+
+
+def _infeasible(ran: Sequence[CandidateRecord], constraints: Sequence[Constraint]) -> Answer:
+    limits = [c for r in ran for c in r.certificates if c.kind not in ("quality", "speed")]
+    missed = [c for c in limits if c.verdict is not Verdict.CERTIFIED]
+    nearest = _nearest(ran, constraints)
+    claim = missed[0].claim if missed else "the limits"
+    return Answer(
+        status=FitStatus.INFEASIBLE,
+        headline=f"infeasible: nothing within the quality limit meets {claim}",
+        winner="",
+        beats=False,
+        relaxation=nearest,
+    )
+
+
+def _nearest(ran: Sequence[CandidateRecord], constraints: Sequence[Constraint]) -> str:
+    """The loosest change of each missed limit that something measured would meet."""
+    texts = []
+    for constraint in constraints:
+        values = [v for v in (_value(r, constraint) for r in ran) if v is not None]
+        if not values:
+            continue
+        best = max(values) if constraint.at_least else min(values)
+        if (best < constraint.bound) if constraint.at_least else (best > constraint.bound):
+            texts.append(f"{constraint.metric} {'at least' if constraint.at_least else 'at most'} {_shown(constraint, best)}")
+    return "; ".join(texts)
+
+
+def _value(record: CandidateRecord, constraint: Constraint) -> float | None:
+    measured = record.measurement or record.screening
+    if constraint.metric == "size_bytes":
+        return record.size_bytes
+    if constraint.metric == "memory_bytes":
+        return record.memory_bytes
+    if measured is None:
+        return None
+    if constraint.metric == "throughput_per_s":
+        return measured.throughput_per_s
+    if constraint.quantile is not None:
+        return measured.quantiles_s.get(f"{constraint.quantile:g}")
+    return measured.latency_s
+
+
+def _shown(constraint: Constraint, value: float) -> str:
+    if constraint.metric == "latency_s":
+        return units.time(value)
+    if constraint.metric == "throughput_per_s":
+        return f"{value:.4g}/s"
+    return units.size(value)
+
+
+def front_points(records: Sequence[CandidateRecord]) -> Mapping[str, tuple[float | None, ...]]:
+    """Coordinates for the Pareto front: latency in seconds, quality drop, size in bytes."""
+    return {
+        r.recipe.key: (r.latency_s, 0.0 if r.is_baseline or r.quality is None else r.quality.drop.point, r.size_bytes)
+        for r in records
+        if r.infeasible is None
+    }

@@ -1,0 +1,139 @@
+"""Words single values: a number with its unit and interval, a fate, a candidate's name."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TypeGuard
+
+from dovetail.core import units
+from dovetail.core.constraint import DropKind, MaxDrop
+from dovetail.core.measurement import Interval, Measurement
+from dovetail.core.outcome import CandidateRecord, Fate
+
+UNKNOWN = "unknown"
+
+FATES = {
+    Fate.WINNER: "winner",
+    Fate.FINALIST: "finalist",
+    Fate.RUNNER_UP: "runner-up",
+    Fate.BASELINE: "baseline",
+    Fate.QUALITY: "quality lost",
+    Fate.TOO_SLOW: "too slow",
+    Fate.PREDICTED_OUT: "predicted out",
+    Fate.OUT_OF_TIME: "out of time",
+    Fate.INFEASIBLE: "infeasible",
+}
+
+_PERCENT_METRICS = ("accuracy", "top", "agreement", "wer", "hit")
+"""Metrics that are shares by definition and read best in percent; their differences are percentage points."""
+
+_ASCII = str.maketrans({
+    "→": "->", "×": "x", "µ": "u", "·": "-", "−": "-", "–": "-", "—": "-", "≤": "<=", "≥": ">=", "α": "alpha",
+    "²": "2", "✓": "+", "✗": "x", "…": "...", "°": "deg", "‘": "'", "’": "'", "“": '"', "”": '"', "ȳ": "y", "ŷ": "y", "‖": "|",
+})  # fmt: skip
+
+
+def ascii_safe(text: str) -> str:
+    """The same text in ASCII: known signs spelled out, others as ``?``."""
+    return text.translate(_ASCII).encode("ascii", "replace").decode()
+
+
+def one_line(text: str) -> str:
+    """Text without line breaks and control characters, so that a name cannot steer a terminal."""
+    return "".join(c for c in " ".join(text.split()) if c.isprintable())
+
+
+def clip(text: str, limit: int) -> str:
+    """At most ``limit`` characters, the loss marked by an ellipsis."""
+    return text if len(text) <= limit else text[: limit - 1].rstrip() + "…"
+
+
+def known(value: float | None) -> TypeGuard[float]:
+    """True for a finite number."""
+    return value is not None and math.isfinite(value)
+
+
+def percent(share: float | None, digits: int = 1) -> str:
+    """``0.123`` → ``12.3 %``."""
+    return f"{share * 100:.{digits}f} %" if known(share) else UNKNOWN
+
+
+def is_share(metric: str) -> bool:
+    """True for metrics shown in percent."""
+    return metric.lower().startswith(_PERCENT_METRICS)
+
+
+def quality(metric: str, value: float | None) -> str:
+    """``accuracy, 0.9173`` → ``91.73 %``; other metrics as plain numbers in their own unit."""
+    if not known(value):
+        return UNKNOWN
+    return percent(value, 2) if is_share(metric) else f"{value:.4g}"
+
+
+def drop(metric: str, value: float | None) -> str:
+    """A difference of qualities: percentage points for shares, else the metric's own unit."""
+    if not known(value):
+        return UNKNOWN
+    # Adding zero turns a rounded -0.00 into 0.00.
+    return f"{round(value * 100, 2) + 0.0:.2f} pp" if is_share(metric) else f"{value:.3g}"
+
+
+def drop_interval(metric: str, interval: Interval) -> str:
+    """``0.12 pp (-0.10 to 0.34 pp, 95 %)``."""
+    if not known(interval.point):
+        return UNKNOWN
+    ends = f"{drop(metric, interval.low).removesuffix(' pp')} to {drop(metric, interval.high)}"
+    return f"{drop(metric, interval.point)} ({ends}, {interval.confidence * 100:g} %)"
+
+
+def ratio_interval(interval: Interval) -> str:
+    """``1.77× (1.74× to 1.80×, 95 %)``."""
+    if not known(interval.point):
+        return UNKNOWN
+    ends = f"{units.ratio(interval.low)} to {units.ratio(interval.high)}"
+    return f"{units.ratio(interval.point)} ({ends}, {interval.confidence * 100:g} %)"
+
+
+def in_unit_of(metric: str) -> Callable[[float], str]:
+    """The formatter for a core metric, chosen by the unit that ends its name (``latency_s``, ``size_bytes``)."""
+    if metric.endswith("_per_s"):
+        return lambda value: units.count(value, "/s")
+    if metric.endswith("_bytes"):
+        return units.size
+    return units.time if metric.endswith("_s") else lambda value: f"{value:.4g}"
+
+
+def throughput(measurement: Measurement | None) -> str:
+    """Samples per second, or ``unknown``."""
+    if measurement is None or not known(measurement.latency_s) or measurement.latency_s <= 0:
+        return UNKNOWN
+    return units.count(measurement.throughput_per_s, "/s")
+
+
+def count(n: int) -> str:
+    """``8000`` → ``8,000``."""
+    return f"{n:,}"
+
+
+def margin(max_drop: str, reference: float) -> float | None:
+    """The permitted drop in the metric's unit; ``None`` when no number was given.
+
+    Args:
+        max_drop: as the user wrote it: ``1pp`` absolute, ``1%`` relative, a bare number in the metric's unit.
+        reference: quality of the original.
+    """
+    text = max_drop.strip().removesuffix("pp").removesuffix("%").strip()
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    if max_drop.strip() != text:
+        value /= 100
+    kind = DropKind.RELATIVE if max_drop.strip().endswith("%") else DropKind.ABSOLUTE
+    return MaxDrop(value=value, kind=kind).margin(reference) if math.isfinite(value) and value >= 0 else None
+
+
+def name(record: CandidateRecord) -> str:
+    """A candidate's label, or its recipe where it has none; one printable line."""
+    return one_line(record.label or str(record.recipe))

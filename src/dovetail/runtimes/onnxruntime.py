@@ -1,0 +1,155 @@
+"""ONNX Runtime on the processor."""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import re
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+import psutil
+
+from dovetail.core.errors import DataError, DovetailError, InputError, ModelError
+from dovetail.core.measurement import Environment
+from dovetail.core.profile import Profile
+from dovetail.core.protocols import Feeds, Knob, Model, Outputs, Runtime, Session, TensorSpec
+from dovetail.core.recipe import Scalar
+from dovetail.runtimes.feeds import check_feeds
+from dovetail.runtimes.onnxruntime_trace import read_trace
+from dovetail.runtimes.options import Option, flag, resolve, thread_counts
+from dovetail.runtimes.timing import call_times, median
+
+if TYPE_CHECKING:
+    from dovetail.runtimes.standalone import onnxruntime_session
+
+_LEVELS = ("all", "layout", "extended", "basic", "disable")
+_OPERATOR = re.compile(r"No Op registered for (\S+)|Fatal error: (\S+?)\(|implementation for (\S+?)\(")
+
+
+class OnnxRuntime(Runtime):
+    """ONNX Runtime's CPU provider with the options that can make a difference there."""
+
+    name: ClassVar[str] = "onnxruntime"
+    formats: ClassVar[frozenset[str]] = frozenset({"onnx"})
+    requirement: ClassVar[str] = "onnxruntime"
+
+    def missing(self) -> str | None:
+        """One line when the package is absent."""
+        found = importlib.util.find_spec("onnxruntime")
+        return None if found else "onnxruntime is not installed: pip install onnxruntime"
+
+    def knobs(self, environment: Environment) -> tuple[Knob, ...]:
+        """Threads first: they decide most; levels of graph optimisation below ``all`` never won and are not tried."""
+        return tuple(option.knob() for option in _options(environment.cores))
+
+    def build(self, model: Model, options: Mapping[str, Scalar]) -> Session:
+        """Loads and optimises the model.
+
+        Raises:
+            ModelError: not a valid model, or an operator that ONNX Runtime lacks.
+            InputError: an option it does not have.
+        """
+        return _OnnxRuntimeSession(model.path, resolve(self.name, _options(1), options))
+
+    def run_source(self, options: Mapping[str, Scalar]) -> str:
+        """The session's own source file with these options written in."""
+        from dovetail.runtimes.standalone import onnxruntime_session
+
+        chosen = resolve(self.name, _options(1), options)
+        return inspect.getsource(onnxruntime_session).replace(
+            "OPTIONS: dict[str, Any] = {}", f"OPTIONS: dict[str, Any] = {chosen!r}"
+        )
+
+
+def _options(cores: int) -> tuple[Option, ...]:
+    return (
+        Option(name="threads", default=None, tries=thread_counts(cores), help="threads inside an operator"),
+        flag("io_binding", False, "copy through preallocated buffers instead of new tensors", tries=(True,)),
+        flag("spinning", True, "waiting threads spin instead of sleeping", tries=(False,) if cores > 1 else ()),
+        Option(name="graph_opt", default="all", values=_LEVELS, help="level of graph optimisation"),
+        Option(name="mode", default="sequential", values=("sequential", "parallel"), help="order of independent operators"),
+        flag("arena", True, "keep freed memory for the next call"),
+        flag("prepacking", True, "reorder weights once when loading"),
+        flag("denormals_zero", False, "treat denormal numbers as zero", lossless=False),
+    )
+
+
+class _OnnxRuntimeSession(Session):
+    def __init__(self, path: Path, options: Mapping[str, Scalar]) -> None:
+        self._path, self._options = path, options
+        self._inner: onnxruntime_session.Session | None = _load(path, options)
+        self.inputs = tuple(TensorSpec(name=n, dtype=d, shape=s) for n, d, s in self._inner.inputs)
+        self.outputs = tuple(TensorSpec(name=n, dtype=d, shape=s) for n, d, s in self._inner.outputs)
+        self._call = self._inner.run
+
+    def run(self, feeds: Feeds) -> Outputs:
+        try:
+            return self._call(feeds)
+        except Exception as error:
+            raise self._explained(feeds, error) from error
+
+    def _explained(self, feeds: Feeds, error: Exception) -> DovetailError:
+        if self._inner is None:
+            return InputError("the session is closed", where=str(self._path))
+        try:
+            check_feeds(self.inputs, feeds)
+        except DataError as wrong_feed:
+            return wrong_feed
+        return ModelError(f"ONNX Runtime failed while it computed: {_last_line(error)}", where=str(self._path))
+
+    def profile(self, feeds: Feeds, repeats: int = 30) -> Profile:
+        self.run(feeds)
+        call_s = median(call_times(self._call, feeds, repeats))
+        with tempfile.TemporaryDirectory() as folder:
+            traced = _load(self._path, {**self._options, "io_binding": False}, trace=Path(folder) / "trace")
+            traced_s = median(call_times(traced.run, feeds, repeats))
+            trace = Path(traced.vendor.end_profiling())
+            kernels = read_trace(trace.read_text(), call_s=call_s, traced_call_s=traced_s)
+        return Profile(runtime=OnnxRuntime.name, call_s=call_s, kernels=kernels, threads=self._threads())
+
+    def _threads(self) -> int:
+        chosen = self._options["threads"]
+        return chosen if isinstance(chosen, int) else psutil.cpu_count(logical=False) or 1
+
+    def close(self) -> None:
+        self._inner = None
+        self._call = _refuse
+
+
+def _refuse(feeds: Feeds) -> Outputs:
+    raise InputError("the session is closed")
+
+
+def _load(path: Path, options: Mapping[str, Scalar], trace: Path | None = None) -> onnxruntime_session.Session:
+    from dovetail.runtimes.standalone import onnxruntime_session
+
+    if not path.is_file():
+        raise ModelError("there is no such file", where=str(path))
+    config = onnxruntime_session.configure(options)
+    if trace is not None:
+        config.enable_profiling = True
+        config.profile_file_prefix = str(trace)
+    try:
+        session = onnxruntime_session.Session(str(path), options, config)
+    except Exception as error:
+        raise _refused(path, error) from error
+    for name, dtype, _ in (*session.inputs, *session.outputs):
+        if "(" in dtype:
+            raise ModelError(f"{name} is a {dtype}; only tensors are taken", where=str(path))
+    return session
+
+
+def _refused(path: Path, error: Exception) -> ModelError:
+    """ONNX Runtime's errors share no base class, so its own text decides; the only place that reads it."""
+    found = _OPERATOR.search(str(error))
+    if found:
+        operator = next(group for group in found.groups() if group)
+        return ModelError(f"ONNX Runtime has no operator {operator} for this model", where=str(path))
+    return ModelError(f"ONNX Runtime cannot load the model: {_last_line(error)}", where=str(path))
+
+
+def _last_line(error: Exception) -> str:
+    return str(error).rpartition("[ONNXRuntimeError] : ")[2].strip().replace("\n", " ")[:300]
