@@ -155,9 +155,9 @@ class Worker:
         return {"peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
 
     def do_fidelity(self, reference: str) -> dict[str, Any]:
-        """Greatest relative difference to the outputs stored in a file, over the timing feeds; writes the file when it is absent.
+        """Greatest relative difference to the outputs stored in a file, over the timing feeds.
 
-        ``max|y − ŷ| / max|y|`` per output, the worst of all; ``null`` when a value is not finite.
+        Writes the file when it is absent. ``max|y − ŷ| / max|y|`` per output, the worst of all; ``null`` when not finite.
         """
         session = self._live()
         outputs = {

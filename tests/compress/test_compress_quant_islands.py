@@ -102,5 +102,6 @@ def test_scores_and_costs_decide_where_there_are_any(tmp_path: Path, shared_data
     context.workdir.mkdir()
     FloatIslands().apply(model, context)
     rows = {r["layer"]: r for r in json.loads((context.workdir / "sensitivity.json").read_text())["layers"]}
+    assert {path.name for path in context.workdir.iterdir()} == {"model.onnx", "sensitivity.json"}
     assert asked and rows["conv2d_7"]["cost_s"] == pytest.approx(0.015)
     assert sum(r["cost_s"] == 0 for r in rows.values()) == 1

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-
 from dovetail.core.protocols import Array, Feeds, Outputs, Session, TensorSpec
 from dovetail.data.request import DataRequest, InputPlan
 
@@ -54,5 +53,3 @@ def spec(name: str, *shape: int | str | None, dtype: str = "float32") -> TensorS
 
 def request_for(*specs: TensorSpec, **kwargs: object) -> DataRequest:
     return DataRequest(inputs=tuple(InputPlan(spec=s) for s in specs), **kwargs)  # type: ignore[arg-type]
-
-

@@ -53,6 +53,15 @@ def test_text_labels_and_none(tmp_path: Path) -> None:
     assert bare.labels is None and bare.sample(0).label is None
 
 
+def test_labels_that_cannot_be(tmp_path: Path) -> None:
+    feeds = {"x": np.zeros((1, 1), np.float32)}
+    for bad, message in ((np.nan, "sample 1 holds nan"), ({"a": 1}, "sample 1 is a dict"), (None, "sample 1 lacks a label")):
+        with pytest.raises(DataError, match=message):
+            write_split(tmp_path / "s", [(feeds, 0, 1.0), (feeds, 1, bad)], [spec("x", "N", 1)])
+    masks = [(feeds, i, np.zeros((2, 2), np.uint8)) for i in range(2)]
+    assert write_split(tmp_path / "m", masks, [spec("x", "N", 1)]).labels.dtype == np.uint8
+
+
 def test_views_share_storage_and_hash_by_content(tmp_path: Path) -> None:
     whole = write_split(tmp_path / "all", _samples(6), SPECS)
     view = write_view(tmp_path / "v", whole, [4, 5], name="certification")

@@ -110,6 +110,7 @@ def test_a_torch_loader() -> None:
     data = torch.utils.data.TensorDataset(torch.ones(5, 4, requires_grad=True).detach(), torch.arange(5))
     samples = read(torch.utils.data.DataLoader(data, batch_size=2), request_for(VECTOR))
     assert [int(label) for *_, label in samples] == [0, 1, 2, 3, 4]
+    assert [int(label) for *_, label in read(data, request_for(VECTOR))] == [0, 1, 2, 3, 4]
 
 
 def _write_images(folder: Path) -> None:
@@ -132,7 +133,8 @@ def test_images_by_class_folder(tmp_path: Path) -> None:
 
 
 def test_photos_of_several_sizes(shared_data: Path) -> None:
-    gray = InputPlan(spec=spec("input", 1, 1, 32, 48), preprocess=Preprocess(resize=(32, 48), layout="NHWC->NCHW", scale=1 / 255))
+    preprocess = Preprocess(resize=(32, 48), layout="NHWC->NCHW", scale=1 / 255)
+    gray = InputPlan(spec=spec("input", 1, 1, 32, 48), preprocess=preprocess)
     samples = read(shared_data / "photos", DataRequest(inputs=(gray,)))
     assert len(samples) == 6 and all(0 <= feeds["input"].min() and feeds["input"].max() <= 1 for feeds, *_ in samples)
 
@@ -247,7 +249,8 @@ def test_truncated_npz(tmp_path: Path, cut: float) -> None:
         read(path, request_for(VECTOR))
 
 
-def test_flipped_bits_in_an_npz_never_escape(tmp_path: Path, rng: np.random.Generator = np.random.default_rng(3)) -> None:
+def test_flipped_bits_in_an_npz_never_escape(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
     path = tmp_path / "d.npz"
     np.savez_compressed(path, x=rng.random((20, 4)), y=np.arange(20))
     good = path.read_bytes()

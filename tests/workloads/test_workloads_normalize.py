@@ -153,6 +153,17 @@ def test_control_flow_keeps_its_captures(tmp_path: Path) -> None:
         assert any(n.op_type == "If" for n in after.graph.node)
 
 
+def test_a_scan_of_opset_8_is_left_alone(tmp_path: Path) -> None:
+    body = helper.make_graph(
+        [node("Add", ["s", "e"], ["s2"]), node("Identity", ["s2"], ["o"])],
+        "body", [value("s", [3]), value("e", [3])], [value("s2", [3]), value("o", [3])],
+    )  # fmt: skip
+    nodes = [node("Scan", ["", "first", "x"], ["last", "y"], body=body, num_scan_inputs=1)]
+    source = write(tmp_path / "old.onnx", 8, nodes, [2, 4, 3], [2, 4, 3], first=floats(2, 3))
+    report, _ = check_same(source, tmp_path / "model.onnx", {"x": floats(2, 4, 3)})
+    assert report.opset == (8, 8) and "Scan" in report.notes[0]
+
+
 def test_local_functions_are_inlined(tmp_path: Path) -> None:
     opsets = [helper.make_opsetid("", 17), helper.make_opsetid("local", 1)]
     function = helper.make_function("local", "Twice", ["a"], ["b"], [node("Add", ["a", "a"], ["b"])], opsets[:1])

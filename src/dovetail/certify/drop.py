@@ -30,9 +30,6 @@ from dovetail.core.protocols import Metric
 POWER = 0.8
 """Chance of success at which "needs about" is reckoned, the convention of sample-size planning (Cohen 1988)."""
 
-MIN_UNITS = 20
-"""Below this neither method holds its level, whatever the interval says (see the decision note on statistics)."""
-
 ASSUMED_DISCORDANCE = 0.02
 """Share of units an 8-bit candidate typically changes; says how much data is needed before enough changes were seen."""
 
@@ -92,7 +89,7 @@ class DropStudy:
         if variance == 0:
             # Nothing changed: the bound is that of unseen changes, which shrinks with 1/n.
             needed = self.n * (self.interval(alpha).high - assumed) / (self.margin - assumed)
-        return max(needed, MIN_UNITS)
+        return max(needed, self.bounds.min_units)
 
 
 def needed_n(unit_variance: float, drop: float, margin: float, *, alpha: float = 0.05, power: float = POWER) -> float:

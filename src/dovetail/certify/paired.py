@@ -70,12 +70,15 @@ class PairedCounts:
         b: units that only the first gets right.
         c: units that only the second gets right.
         n: all units.
+        min_units: units below which the limits do not hold their level, by enumeration.
+        method: name of the procedure with its source.
     """
 
     b: int
     c: int
     n: int
 
+    min_units: ClassVar[int] = 20
     method: ClassVar[str] = "paired score limit with continuity correction (Tango 1998)"
 
     def __post_init__(self) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from numpy.typing import ArrayLike
 
 from dovetail.certify.bootstrap import RESAMPLES
-from dovetail.certify.drop import MIN_UNITS, DropStudy, study_drop
+from dovetail.certify.drop import DropStudy, study_drop
 from dovetail.core.certificate import Certificate, Verdict
 from dovetail.core.constraint import DropKind, MaxDrop
 from dovetail.core.measurement import Interval
@@ -182,7 +182,7 @@ def _obstacle(study: DropStudy, metric: Metric, max_drop: MaxDrop) -> str:
         return f"cannot certify: {metric.name} is undefined on these {study.n:,} units"
     if max_drop.kind is DropKind.RELATIVE and study.reference == 0:
         return f"cannot certify: the original's {metric.name} is 0, of which no share can be taken; give an absolute limit"
-    return _shortfall(study, metric, ALPHA) if study.n < MIN_UNITS else ""
+    return _shortfall(study, metric, ALPHA) if study.n < study.bounds.min_units else ""
 
 
 def _shortfall(study: DropStudy, metric: Metric, alpha: float) -> str:

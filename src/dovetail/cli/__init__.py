@@ -1,1 +1,43 @@
-"""TODO."""
+"""The command line: every verb parses, calls the pipeline, and renders. One file per verb."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from dovetail.cli import analyze, bench, doctor, explain, init, optimize, verify
+from dovetail.core.errors import DovetailError
+
+app = typer.Typer(
+    name="dovetail",
+    help="Fits neural networks to the hardware they run on, and proves the result on this machine.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for _verb in (optimize, analyze, bench, explain, verify, init, doctor):
+    app.command(name=_verb.__name__.rpartition(".")[2], epilog=_verb.EXAMPLES)(_verb.command)
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: bool = typer.Option(False, "--version", help="Show the version and exit.")) -> None:
+    if version:
+        from importlib.metadata import version as installed
+
+        typer.echo(installed("dovetail"))
+        raise typer.Exit
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point: an error that the user can act on is one message and exit code 2, never a traceback."""
+    try:
+        app(args=arguments, prog_name="dovetail")
+    except DovetailError as exc:
+        typer.echo(f"error: {exc}", err=True)
+        sys.exit(exc.exit_code)
+    except KeyboardInterrupt:
+        typer.echo("stopped; finished trials are in the journal, and the same command goes on from there", err=True)
+        sys.exit(130)

@@ -9,9 +9,6 @@ from dovetail.compress import settings
 from dovetail.compress.graph import activation, affine, files, matmul, normalization, pooling, shortcut, simplify
 from dovetail.core.protocols import Model, Pass, PassContext
 
-OLDEST_OPSET = 11
-"""The first opset whose Pad, Slice, Gemm and DepthToSpace have the form that the rules write."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CleanConfig:
@@ -47,7 +44,7 @@ class Clean(Pass):
 
         Raises:
             InputError: unknown parameter.
-            ModelError: the model cannot be read.
+            ModelError: the model cannot be read, or its opset is too old (:data:`.simplify.OLDEST_OPSET`).
         """
         config = settings.read(CleanConfig, ctx.config, self.name)
         graph_model = simplify.simplify(files.load(model))
@@ -61,12 +58,9 @@ class Clean(Pass):
 def rules(config: CleanConfig, opset: int) -> list[simplify.Rule]:
     """The rewrite rules of a configuration, in the order they are tried.
 
-    Patterns of several operators come before the rules that take operators out of them. Below :data:`OLDEST_OPSET` operators
-    are spelled otherwise, and no rule applies.
+    Patterns of several operators come before the rules that take operators out of them.
     """
     chosen: list[simplify.Rule] = []
-    if opset < OLDEST_OPSET:
-        return chosen
     if config.normalization and opset >= normalization.LAYER_NORM_OPSET:
         chosen.append(normalization.layer_norm)
     if config.activation and opset >= activation.GELU_OPSET:

@@ -82,9 +82,8 @@ class Float16(Pass):
         for index, node in enumerate(all_nodes(graph_model)):
             node.name = node.name or f"{node.op_type}_{index}"
         beyond = _weights_beyond(graph_model, config) | _activations_beyond(graph_model, config, ctx)
-        if not run_half(
-            graph_model, lambda node: node.op_type in config.keep or node.name in config.keep or node.name in beyond
-        ):
+        stays = beyond | set(config.keep)
+        if not run_half(graph_model, lambda node: bool(stays & {node.op_type, str(node.name)})):
             raise ModelError("no operator can run in float16", where=self.name)
         note = f"float32 kept for {len(beyond)} operators beyond float16's range: {', '.join(sorted(beyond)[:5])}"
         ctx.progress(1.0, note if beyond else "converted")

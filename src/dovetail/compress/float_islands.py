@@ -6,6 +6,7 @@ import dataclasses
 import json
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from dovetail.compress import quantize_static, settings
@@ -105,6 +106,7 @@ class _Choice:
             judge, limit = self._score_judge(self.ctx.score), self.config.max_drop
             drops = _apportioned(noise, judge, top)
         islands = self._search(drops, cost_s, judge, limit)
+        self._trial.unlink(missing_ok=True)
         self._write(noise, drops, cost_s, islands)
         return islands
 
@@ -135,10 +137,14 @@ class _Choice:
         base_s = cost(self._file(()))
         return {layer: cost(self._file((layer,))) - base_s for layer in layers}
 
+    @property
+    def _trial(self) -> Path:
+        return self.ctx.workdir / "trial.onnx"
+
     def _file(self, also_float: Collection[str]) -> Model:
         from dovetail.compress import onnx_file
 
-        return onnx_file.save(self.calibrated.quantised(also_float), self.ctx.workdir / "trial.onnx")
+        return onnx_file.save(self.calibrated.quantised(also_float), self._trial)
 
     def _write(
         self, noise: Mapping[str, float], drops: Mapping[str, float], cost_s: Mapping[str, float], islands: Collection[str]

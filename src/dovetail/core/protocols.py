@@ -177,7 +177,7 @@ class Dataset(Protocol):
 
 
 class Metric(Protocol):
-    """Judges outputs. ``per_unit`` reduces each independent unit to a row; ``value`` turns rows into the metric.
+    """Judges outputs. Each independent unit is reduced to a row; ``value`` turns rows into the metric.
 
     Attributes:
         name: registry name.
@@ -192,7 +192,7 @@ class Metric(Protocol):
     needs_reference: bool
 
     def value(self, rows: Array) -> float:
-        """The metric of some units; ``rows`` is ``[n, k]`` as made by ``per_unit``."""
+        """The metric of some units; ``rows`` is ``[n, k]``, one row per independent unit."""
         ...
 
 

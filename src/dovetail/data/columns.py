@@ -62,9 +62,11 @@ class ColumnWriter:
         shapes, dtype = self._shapes, self._dtype or np.dtype(np.float32)
         uniform = len(set(shapes)) <= 1
         whole = (len(shapes), *(shapes[0] if shapes else ())) if uniform else (sum(math.prod(s) for s in shapes),)
-        self._file.seek(0)
-        self._file.write(_header(dtype, whole))
-        self._file.close()
+        try:
+            self._file.seek(0)
+            self._file.write(_header(dtype, whole))
+        finally:
+            self._file.close()
         if not uniform:
             np.save(self._shapes_path, np.asarray(shapes, dtype=np.int64), allow_pickle=False)
 

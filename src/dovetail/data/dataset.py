@@ -174,7 +174,7 @@ def _write_columns(folder: Path, samples: Iterable[LabeledFeeds], specs: Sequenc
                 writer.append(feeds[spec.name])
                 digest.update(repr(feeds[spec.name].shape).encode() + feeds[spec.name].tobytes())
             if label_writer is not None:
-                label_writer.append(label_array(label))
+                label_writer.append(label_array(label, len(groups)))
             groups.append(group)
             digests.append(digest.digest())
     if not groups:
@@ -196,24 +196,24 @@ def _content_hash(store: _Store, rows: Array) -> str:
 _TEXT_LENGTH = 256
 
 
-def label_array(label: Any) -> Array:
-    """A label as an array of int64, float64 or text of fixed width, so that all labels of a file share one dtype.
+def label_array(label: Any, index: int) -> Array:
+    """A label as an array; single numbers become int64 or float64 and text a fixed width, so that a file has one dtype.
 
     Raises:
-        DataError: neither numbers nor text, NaN, or text longer than 256 characters.
+        DataError: neither numbers nor text, not finite, or text longer than 256 characters.
     """
     array = np.asarray(label)
-    if array.dtype.kind in "biu":
-        return array.astype(np.int64)
-    if array.dtype.kind == "f":
-        if not np.isfinite(array).all():
-            raise DataError(f"a label is {array.ravel()[~np.isfinite(array.ravel())][0]}; labels are finite numbers or text")
-        return array.astype(np.float64)
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise DataError(f"the label of sample {index} holds {array[~np.isfinite(array)].ravel()[0]}; labels are finite")
     if array.dtype.kind == "U":
         if array.dtype.itemsize > 4 * _TEXT_LENGTH:
-            raise DataError(f"a text label is longer than {_TEXT_LENGTH} characters")
+            raise DataError(f"the label of sample {index} is text of more than {_TEXT_LENGTH} characters")
         return array.astype(f"<U{_TEXT_LENGTH}")
-    raise DataError(f"a label is a {type(label).__name__} of dtype {array.dtype}; labels are numbers or text")
+    if array.dtype.kind not in "biuf":
+        raise DataError(f"the label of sample {index} is a {type(label).__name__}; labels are numbers, text or arrays of them")
+    if array.ndim:
+        return array
+    return array.astype(np.float64 if array.dtype.kind == "f" else np.int64)
 
 
 def write_view(folder: Path, of: StoredDataset, indices: Sequence[int] | Array, *, name: str) -> StoredDataset:

@@ -71,8 +71,8 @@ class FitJob(_Strict):
     limits: dict[str, str | float] = {}
     objective: str | list[str] | None = None
     budget: str | float | None = None
-    batch: int | None = Field(None, ge=1)
-    variants: int | None = Field(None, ge=1, le=10)
+    batch: int | None = Field(default=None, ge=1)
+    variants: int | None = Field(default=None, ge=1, le=10)
     target_isa: str | None = None
     runtimes: list[str] | None = None
     seed: int = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,9 +62,22 @@ def prepare_splits(files: DataFiles, request: DataRequest, folder: Path, *, seed
         InputError: the data cannot be read or do not fit the model.
         StorageError: ``folder`` cannot be written.
     """
+    for name in ("samples", *SPLITS):
+        shutil.rmtree(folder / name, ignore_errors=True)
     if files.data is not None:
         return _split_one(files.data, request, folder, seed)
     return _take_three(files, request, folder)
+
+
+def store_all(files: DataFiles, request: DataRequest, folder: Path) -> StoredDataset:
+    """Stores the data as one split, unsplit: the certification file where three are given.
+
+    Raises:
+        InputError: the data cannot be read or do not fit the model.
+        StorageError: ``folder`` cannot be written.
+    """
+    data = files.data if files.data is not None else files.certify if files.certify is not None else files.select
+    return _store(data, request, folder, "certification")[0]
 
 
 def open_splits(folder: Path) -> Splits:

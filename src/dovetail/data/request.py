@@ -96,8 +96,8 @@ class DataRequest:
     def input_keys(self, keys: Collection[str], where: str) -> dict[str, str]:
         """Input name → key in the data, for every input that takes its values from the data.
 
-        A model with one such input also takes ``x``, ``data``, ``images``, ``inputs`` or ``features``, or else the only key that is
-        neither label, unit nor class names, whatever its name.
+        A model with one such input also takes ``x``, ``data``, ``images``, ``inputs`` or ``features``, or else the only key
+        that is neither label, unit nor class names, whatever its name.
 
         Raises:
             DataError: a key is absent, or several could be meant.
@@ -126,7 +126,8 @@ class DataRequest:
 
 
 def _from_hint(name: str) -> str:
-    return f"say in fit.yaml which key feeds it:\ninputs:\n  {name}:\n    from: KEY"
+    others = f"or a constant, `value: 16000`; or recurrent state, `state: {{{name}: OUTPUT}}`"
+    return f"say in fit.yaml which key feeds it:\ninputs:\n  {name}:\n    from: KEY      # {others}"
 
 
 def missing_key(key: str, keys: Collection[str], where: str, *, hint: str) -> DataError:

@@ -11,6 +11,8 @@ from dovetail.core.errors import DataError
 from dovetail.core.protocols import Array, Dataset, Outputs, Session
 
 _PROBE = 4
+_CALL_BYTES = 4_000_000
+"""Feeds of one call; activations are some tens of times that in convolutional networks."""
 _SAME = 1e-4
 """Batched and single results count as equal within this share of the output's largest magnitude: beyond float rounding, far
 below a change of scale that a quantiser takes from the whole batch."""
@@ -47,7 +49,8 @@ class Runner:
     """
 
     def __init__(self, session: Session, dataset: Dataset, state: Mapping[str, str], batch: int) -> None:
-        self._session, self._dataset, self._batch = session, dataset, batch
+        self._session, self._dataset = session, dataset
+        self._batch = min(batch, max(1, _CALL_BYTES // _sample_bytes(dataset)))
         outputs = [spec.name for spec in session.outputs]
         specs = {spec.name: spec for spec in session.inputs}
         for source, target in state.items():
@@ -128,6 +131,10 @@ class Runner:
                 if alone.shape != y[i : i + 1].shape or not _same(y[i : i + 1], alone):
                     return False
         return True
+
+
+def _sample_bytes(dataset: Dataset) -> int:
+    return max(1, sum(feed.nbytes for feed in dataset.sample(0).feeds.values())) if len(dataset) else 1
 
 
 def _same(a: Array, b: Array) -> bool:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
+
+import yaml
 
 from dovetail.core.protocols import TensorSpec
 
@@ -28,7 +31,7 @@ _TAIL = """\
 # Quality: accuracy, top5, f1, auc, rmse, mae, psnr, spearman, pearson, iou, map, wer, hit-rate@10, perplexity,
 # agreement (with the original, for inputs without labels), or your own module:function(outputs, label).
 metric: {metric}
-max_drop: {max_drop}               # 1pp absolute, 1% relative, a number in the metric's unit
+max_drop: {max_drop}                 # 1pp absolute, 1% relative, a number in the metric's unit
 
 # limits:                     # the answer must stay within them
 #   latency_p99: 5ms          # latency is the median; latency_p50, _p95, _p99
@@ -44,16 +47,18 @@ seed: 0
 # runtimes: [onnxruntime, openvino]
 """
 
+_COMMENT = 30
 _OPTIONS = (
-    "from: x                 # key in the data, where it is not this input's name",
-    "value: 16000            # a constant instead of data",
-    "resize: [{h}, {w}]      # height, width in pixels",
-    "layout: NHWC->NCHW      # axes in the data -> axes of the model",
-    "scale: 0.00392157       # then: * scale - mean / std, per channel of the model's layout",
-    "mean: [0.485, 0.456, 0.406]",
-    "std: [0.229, 0.224, 0.225]",
-    "shape: {shape}          # sizes to fix; null leaves one free",
+    ("from: x", "key in the data, where it is not this input's name"),
+    ("value: 16000", "a constant instead of data"),
+    ("resize: [{h}, {w}]", "height, width in pixels"),
+    ("layout: NHWC->NCHW", "axes in the data -> axes of the model"),
+    ("scale: 0.00392157", "then: * scale - mean / std, per channel of the model's layout"),
+    ("mean: [0.485, 0.456, 0.406]", ""),
+    ("std: [0.229, 0.224, 0.225]", ""),
+    ("shape: {shape}", "sizes to fix; null leaves one free"),
 )
+_OF_IMAGES = ("resize", "layout", "mean", "std")
 
 
 def job_template(inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], model_name: str) -> str:
@@ -66,12 +71,12 @@ def job_template(inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], mo
     """
     state = _state_pairs(inputs, outputs)
     blocks = [_input_block(spec) for spec in inputs if spec.name not in state]
-    text = _HEAD.format(model=json.dumps(model_name)) + "\n".join(blocks)
+    text = _HEAD.format(model=_scalar(model_name)) + "\n".join(blocks)
     if state:
         text += "\n\n# Recurrent state: input: output that feeds it at the unit's next sample; zero at its start.\nstate:\n"
-        text += "\n".join(f"  {json.dumps(a)}: {json.dumps(b)}" for a, b in state.items())
+        text += "\n".join(f"  {_scalar(a)}: {_scalar(b)}" for a, b in state.items())
     shown = ", ".join(f"{spec.name} {_shape(spec)}" for spec in outputs)
-    text += f"\n\n# The model's outputs: {shown}"
+    text += f"\n\n# The model's outputs: {shown}\n"
     classes = len(outputs) == 1 and len(outputs[0].shape) == 2
     return text + _TAIL.format(metric="accuracy" if classes else "agreement", max_drop="1pp" if classes else "2pp")
 
@@ -79,13 +84,18 @@ def job_template(inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], mo
 def _input_block(spec: TensorSpec) -> str:
     sizes = [d for d in spec.shape if isinstance(d, int) and d > 4] or [224]
     values = {"h": sizes[0], "w": sizes[-1], "shape": _shape(spec)}
-    options = (
-        _OPTIONS
-        if len(spec.shape) == 4
-        else tuple(o for o in _OPTIONS if not o.startswith(("resize", "layout", "mean", "std")))
-    )
-    lines = "\n".join(f"    # {option.format(**values)}" for option in options)
-    return f"  {json.dumps(spec.name)}:                 # {spec.dtype} {_shape(spec)}\n{lines}"
+    options = _OPTIONS if len(spec.shape) == 4 else tuple(o for o in _OPTIONS if not o[0].startswith(_OF_IMAGES))
+    lines = [f"  {_scalar(spec.name)}:".ljust(_COMMENT) + f"# {spec.dtype} {_shape(spec)}"]
+    for option, help_text in options:
+        setting = f"    # {option.format(**values)}"
+        lines.append(f"{setting.ljust(_COMMENT)}# {help_text}" if help_text else setting)
+    return "\n".join(lines)
+
+
+def _scalar(text: str) -> str:
+    """A YAML scalar that reads back as this text, quoted only where it must be."""
+    plain = re.fullmatch(r"[\w./-]+", text) is not None and yaml.safe_load(text) == text
+    return text if plain else json.dumps(text)
 
 
 def _shape(spec: TensorSpec) -> str:

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Says why one variant is slower or faster than another, from their profiles alone; nothing is run here."""

@@ -29,10 +29,16 @@ _PAUSE_S = 0.01
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contestant:
-    """A recipe with the model file it made."""
+    """A recipe with the model file it made; ``name`` keeps apart runs that share a recipe."""
 
     recipe: Recipe
     model: Model
+    name: str = ""
+
+    @property
+    def key(self) -> str:
+        """What results are filed under: the recipe's key unless it has a name."""
+        return self.name or self.recipe.key
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,8 +219,8 @@ def duel(
         on_round: called after each round.
     """
     order = random.Random(seed)
-    per_process: dict[str, list[tuple[float, ...]]] = {c.recipe.key: [] for c in contestants}
-    calls: dict[str, list[float]] = {c.recipe.key: [] for c in contestants}
+    per_process: dict[str, list[tuple[float, ...]]] = {c.key: [] for c in contestants}
+    calls: dict[str, list[float]] = {c.key: [] for c in contestants}
     counts: dict[str, int] = dict.fromkeys(per_process, 0)
     memory: dict[str, float] = {}
     load: dict[str, float] = {}
@@ -222,14 +228,14 @@ def duel(
     table: list[dict[str, float]] = []
     started = time.monotonic()
     for _ in range(rounds):
-        alive = [c for c in contestants if c.recipe.key not in failures]
+        alive = [c for c in contestants if c.key not in failures]
         order.shuffle(alive)
         runners = _start(alive, conditions, failures)
         try:
             _interleave(runners, blocks, seconds, order, failures)
             row: dict[str, float] = {}
             for runner in runners:
-                key = runner.contestant.recipe.key
+                key = runner.contestant.key
                 if key in failures:
                     continue
                 row[key] = statistics.median(runner.blocks_s)
@@ -269,7 +275,7 @@ def _start(contestants: Sequence[Contestant], conditions: Conditions, failures: 
         try:
             runners.append(Runner(contestant, conditions))
         except ChildFailure as exc:
-            failures[contestant.recipe.key] = exc.outcome
+            failures[contestant.key] = exc.outcome
         except BaseException:
             for runner in runners:
                 runner.close()
@@ -284,7 +290,7 @@ def _interleave(
         turn = list(runners)
         order.shuffle(turn)
         for runner in turn:
-            key = runner.contestant.recipe.key
+            key = runner.contestant.key
             if key in failures:
                 continue
             try:

@@ -23,9 +23,10 @@ from dovetail.data.dataset import StoredDataset, write_split
 from dovetail.data.job import FitJob
 from dovetail.data.limits import parse_max_drop
 from dovetail.data.metrics import RowMetric, get_metric
-from dovetail.data.prepare import DataFiles, Splits, open_splits, prepare_splits
+from dovetail.data.prepare import DataFiles, Splits, open_splits, prepare_splits, store_all
 from dovetail.data.split import units_of
 from dovetail.devices.probe import environment
+from dovetail.measure.arena import Conditions
 from dovetail.measure.child import Child, ChildFailure
 from dovetail.pipeline.job import Job, Split, Wish
 from dovetail.workloads.load import content_hash, load_onnx, signature
@@ -38,6 +39,8 @@ FREE_SIZE = 16
 DEFAULT_BUDGET_S = 600.0
 NO_DATA_BUDGET_S = 45.0
 NATIVE_LIMIT_S = 300.0
+MEMORY_SHARE = 0.8
+"""Share of the usable memory that a child's process tree may take."""
 
 _AVX2 = ("avx2", "fma", "f16c")
 _AVX512 = (*_AVX2, "avx512f", "avx512bw", "avx512vl")
@@ -137,6 +140,52 @@ def describe(request: Request, note: Callable[[str], None]) -> Job:
     )
 
 
+def analyze_file(path: Path, shapes: Mapping[str, list[int]]) -> Workload:
+    """Analyses a model file as the user gave it.
+
+    Raises:
+        ModelError: it cannot be read or is not valid.
+    """
+    load_onnx(path, weights=False)
+    answer = _in_child("analyze", Model(path=path), cache_folder() / "logs", model=str(path), shapes=dict(shapes))
+    return decode(Workload, answer["workload"])
+
+
+def timing_conditions(model: Model, data: Any, batch: int) -> Conditions:
+    """Conditions for timing runs outside a search, on the user's samples or on random ones.
+
+    Raises:
+        DovetailError: the model or the data cannot be read.
+    """
+    cache = cache_folder()
+    inputs, outputs = signature(load_onnx(model.path, weights=False))
+    state = detect_state(inputs, outputs)
+    job = FitJob(model=str(model.path), data=data, state=state)
+    request = Request(job=job, out=cache, cache=cache)
+    splits, _ = _read_data(request, job, inputs)
+    samples = splits.selection if splits else _synthetic(inputs, state, cache, job)
+    indices, _ = _timing(samples, inputs)
+    memory = MEMORY_SHARE * environment().memory_bytes
+    return Conditions(
+        split=samples.folder, indices=indices, batch=batch, logs=cache / "logs", memory_limit_bytes=memory
+    )
+
+
+def read_samples(job: FitJob) -> tuple[StoredDataset, dict[str, str]]:
+    """All samples of a job as one split, with the model's recurrent state; for judging an artifact again.
+
+    Raises:
+        DovetailError: the model or the data cannot be read.
+    """
+    inputs, outputs = signature(load_onnx(str(job.model), weights=False))
+    state = dict(job.state or detect_state(inputs, outputs))
+    files = job.files()
+    if files is None:
+        raise InputError("no data are given", where="data")
+    request = job.model_copy(update={"state": state}).request(inputs)
+    return store_all(files, request, cache_folder() / "splits" / "verify"), state
+
+
 # -- model ---------------------------------------------------------------------------------------------------------------
 
 
@@ -149,7 +198,7 @@ def _model_file(job: FitJob, cache: Path) -> Model:
         from dovetail.workloads.torch_import import import_torch
 
         folder = cache / "exports" / digest([text, _stamp(text)])
-        return Model(path=import_torch(text, folder / "model.onnx"))
+        return Model(path=import_torch(text, folder / "model.onnx").path)
     return Model(path=Path(text))
 
 

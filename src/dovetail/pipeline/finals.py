@@ -37,7 +37,8 @@ class Final:
     """What the final measurement and the certificates say.
 
     Attributes:
-        records: finalists and compared baselines, by recipe key, with measurement, speed-up over the best baseline and certificates.
+        records: finalists and compared baselines by recipe key, with measurement, speed-up over the best baseline and
+            certificates.
         default_baseline: recipe key of the original as its first runtime runs it by default.
         best_baseline: recipe key of the fastest baseline that keeps the quality.
         finalists: recipe keys of the candidates that were measured, best first.
@@ -283,7 +284,8 @@ class _Judge:
         if constraint.metric == "size_bytes":
             return limit_certificate(constraint, _exactly(record.size_bytes), n=1)
         if constraint.metric == "memory_bytes":
-            return limit_certificate(constraint, _exactly(measurement.peak_memory_bytes), n=self.found_rounds, environment=machine)
+            peak = _exactly(measurement.peak_memory_bytes)
+            return limit_certificate(constraint, peak, n=len(self.found.rounds), environment=machine)
         calls = self.found.calls_s[key]
         quantile = 0.5 if constraint.quantile is None else constraint.quantile
         interval = quantile_interval(calls, quantile)
@@ -291,10 +293,6 @@ class _Judge:
             batch = measurement.batch
             interval = Interval(point=batch / interval.point, low=batch / interval.high, high=batch / interval.low)
         return limit_certificate(constraint, interval, n=len(calls), needed=min_samples(quantile), environment=machine)
-
-    @property
-    def found_rounds(self) -> int:
-        return len(self.found.rounds)
 
 
 def _exactly(value: float | None) -> Interval | None:

@@ -19,7 +19,7 @@ from dovetail.measure.arena import Conditions
 from dovetail.measure.lock import measuring
 from dovetail.pipeline import deliver, explaining, results
 from dovetail.pipeline.builder import Builder
-from dovetail.pipeline.describe import Request, describe
+from dovetail.pipeline.describe import MEMORY_SHARE, Request, describe
 from dovetail.pipeline.finals import Final, Finals
 from dovetail.pipeline.interrupt import Interrupt
 from dovetail.pipeline.job import Job
@@ -29,9 +29,6 @@ from dovetail.report.progress import Progress, SilentProgress
 from dovetail.search.journal import Journal
 from dovetail.search.race import Goal, Race, Strategy
 from dovetail.search.space import Proposal, Traits, enumerate_space
-
-MEMORY_SHARE = 0.8
-"""Share of the usable memory that a child's process tree may take."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

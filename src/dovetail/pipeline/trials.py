@@ -57,7 +57,8 @@ class Trials:
                 if exc.outcome.stage in ("score", "reference"):
                     raise DataError(exc.outcome.reason) from exc
                 reasons.append(f"{proposal.recipe.runtime}: {exc.outcome.reason}")
-        raise ModelError("the model runs in none of the runtimes\n    " + "\n    ".join(dict.fromkeys(reasons)), where=self._job.name)
+        shown = "".join(f"\n    {reason}" for reason in dict.fromkeys(reasons))
+        raise ModelError(f"the model runs in none of the runtimes{shown}", where=self._job.name)
 
     def close(self) -> None:
         """Ends the anchor's process."""

@@ -42,7 +42,7 @@ class OnnxRuntime(Runtime):
         return None if found else "onnxruntime is not installed: pip install onnxruntime"
 
     def knobs(self, environment: Environment) -> tuple[Knob, ...]:
-        """Threads first: they decide most; levels of graph optimisation below ``all`` never won and are not tried."""
+        """Threads first, since they decide most; what trades speed for nothing here (less optimisation) is not tried."""
         return tuple(option.knob() for option in _options(environment.cores))
 
     def build(self, model: Model, options: Mapping[str, Scalar]) -> Session:

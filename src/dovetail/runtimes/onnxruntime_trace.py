@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dovetail.core.profile import KernelTime
-from dovetail.runtimes.timing import middle_mean
+from dovetail.runtimes.timing import usual_mean
 
 _SUFFIX = "_kernel_time"
 # What ONNX Runtime's rewriters append to the name of the node they replace.
@@ -45,8 +45,8 @@ def read_trace(text: str, *, call_s: float, traced_call_s: float) -> tuple[Kerne
         gaps.append(_gap_s(call))
     if not spent:
         return ()
-    times = {name: middle_mean(values) for name, values in spent.items()}
-    share = (traced_call_s - call_s - middle_mean(gaps)) / len(times)
+    times = {name: usual_mean(values) for name, values in spent.items()}
+    share = (traced_call_s - call_s - usual_mean(gaps)) / len(times)
     shortest = min(time for name, time in times.items() if not _has_body(examples[name]))
     own_s = max(0.0, min(share, shortest))
     freed = {name: max(0.0, time - own_s) for name, time in times.items()}
@@ -113,7 +113,14 @@ def _kernel(event: Event, time_s: float) -> KernelTime:
         name=name,
         kind=args["op_name"],
         time_s=time_s,
-        implementation="nchwc" if name.endswith("_nchwc") else "",
+        implementation=_implementation(name, args),
         dtype=_DTYPES.get(first, first),
         sources=(_DECORATION.sub("", name),),
     )
+
+
+def _implementation(name: str, args: Mapping[str, Any]) -> str:
+    """ONNX Runtime names no kernels; known are the blocked layout, and that nothing but constants was read."""
+    if args.get("activation_size") == "0" and args.get("parameter_size", "0") != "0":
+        return "constant operands"
+    return "nchwc" if name.endswith("_nchwc") else ""

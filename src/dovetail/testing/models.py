@@ -47,11 +47,10 @@ def _model(
     outputs: dict[str, tuple[int, Shape]],
     constants: Sequence[onnx.TensorProto] = (),
 ) -> onnx.ModelProto:
-    named = [nodes[i] for i in range(len(nodes))]
-    for index, node in enumerate(named):
+    for index, node in enumerate(nodes):
         node.name = f"{node.op_type}_{index}"
     graph = helper.make_graph(
-        named,
+        list(nodes),
         "case",
         [helper.make_tensor_value_info(name, *kind) for name, kind in inputs.items()],
         [helper.make_tensor_value_info(name, *kind) for name, kind in outputs.items()],
@@ -104,6 +103,22 @@ def mlp() -> Case:
         _weights(rng, w0=(64, 32), b0=(64,), w1=(64, 16)),
     )
     return _case(proto, lambda r: {"x": r.normal(size=(2, 32)).astype(np.float32)})
+
+
+def wide_mlp() -> Case:
+    """A network that is all weights (half a megabyte), so that its file shrinks when they do."""
+    rng = np.random.default_rng(0)
+    proto = _model(
+        [
+            helper.make_node("MatMul", ["x", "w0"], ["h"]),
+            helper.make_node("Relu", ["h"], ["r"]),
+            helper.make_node("MatMul", ["r", "w1"], ["y"]),
+        ],
+        {"x": (_FLOAT, [1, 256])},
+        {"y": (_FLOAT, [1, 256])},
+        _weights(rng, w0=(256, 256), w1=(256, 256)),
+    )
+    return _case(proto, lambda r: {"x": r.normal(size=(1, 256)).astype(np.float32)})
 
 
 def two_inputs() -> Case:
@@ -180,7 +195,7 @@ CASES: dict[str, Callable[[], Case]] = {
     "scalar_input": scalar_input,
     "with_state": with_state,
 }
-"""All cases by name."""
+"""The cases that every runtime takes, by name."""
 
 
 def unknown_operator() -> onnx.ModelProto:

@@ -69,11 +69,6 @@ def analyze(model: ModelProto | str | Path, *, shapes: Mapping[str, Sequence[int
     )
 
 
-def matrix_flop(op: Op) -> float:
-    """Operations of an operator that belong to convolutions and matrix products; 0 where it has none or is not counted."""
-    return float((op.attributes or {}).get("matrix_flop", 0))
-
-
 def _reasons(ops: Iterable[Op]) -> dict[str, str]:
     """Operator type → why some of its operators are not counted."""
     reasons: dict[str, dict[str, None]] = {}

@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 
 import onnx
-from google.protobuf.message import DecodeError, EncodeError  # type: ignore[import-untyped]
+from google.protobuf.message import DecodeError, EncodeError
 from onnx import ModelProto, TensorProto, TypeProto, ValueInfoProto
 
 from dovetail.core.errors import ModelError

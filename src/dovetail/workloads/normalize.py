@@ -91,7 +91,7 @@ def normalize(source: Path, out: Path, *, fixed_dims: Mapping[str, int] | None =
     _fix_dims(model, declared, fixed_dims or {}, log)
     _hide_initializers(model, log)
     _drop_masks(model.graph, log)
-    model = _convert_opset(model, limits, log)
+    model = _convert_opset(model, str(source), limits, log)
     model = _clean(model, log)
     _restore_outputs(model.graph, declared)
     _set_ir_version(model, limits, log)
@@ -183,14 +183,14 @@ def _drop_masks(graph: GraphProto, log: _Log) -> None:
     log.count(len(unused), "unused dropout masks removed")
 
 
-def _convert_opset(model: ModelProto, limits: RuntimeLimits, log: _Log) -> ModelProto:
+def _convert_opset(model: ModelProto, where: str, limits: RuntimeLimits, log: _Log) -> ModelProto:
     """Brings the default domain to at least opset 17, and to what the installed ONNX Runtime knows."""
     opset = graphs.opsets(model).get("")
     if opset is None or TARGET_OPSET <= opset <= limits.opset:
         return model
     target = TARGET_OPSET if opset < TARGET_OPSET else limits.opset
-    reason = "its weights are too large for the converter"
-    if _weight_bytes(model) < INLINE_LIMIT_BYTES:
+    reason = _unconvertible(model, opset)
+    if not reason:
         try:
             converted = onnx.version_converter.convert_version(model, target)
             log.steps.append(f"opset {opset} → {target}")
@@ -200,10 +200,20 @@ def _convert_opset(model: ModelProto, limits: RuntimeLimits, log: _Log) -> Model
     if opset > limits.opset:
         raise ModelError(
             f"it needs opset {opset}; ONNX Runtime {limits.version} knows up to {limits.opset}; lowering it fails: {reason}",
+            where=where,
             hint=f"upgrade onnxruntime, or export with an opset of at most {limits.opset}",
         )
     log.notes.append(f"left at opset {opset}: {reason}")
     return model
+
+
+def _unconvertible(model: ModelProto, opset: int) -> str:
+    """Why the converter of onnx must not be used, empty when it may."""
+    if _weight_bytes(model) >= INLINE_LIMIT_BYTES:
+        return "its weights are too large for the converter"
+    if opset == 8 and any(node.op_type == "Scan" for node in graphs.all_nodes(model.graph)):
+        return "the converter renames Scan of opset 8 without removing its batch axis"
+    return ""
 
 
 def _should_fold(node: ir.Node) -> bool | None:
@@ -218,7 +228,7 @@ def _small_result(node: ir.Node) -> bool:
     """Whether an operator that makes data out of a shape makes little of it; all inputs are constants here."""
     values = [value.const_value.numpy() for value in node.inputs if value is not None and value.const_value is not None]
     if node.op_type == "Range":
-        start, limit, delta = (float(value) for value in values)
+        start, limit, delta = (float(value.item()) for value in values)
         return bool(delta) and (limit - start) / delta <= _FOLD_LIMIT
     if any(value.size > _FOLD_LIMIT for value in values):
         return False

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx.checker
 import onnx.reference.ops
 import onnx.shape_inference
 from numpy.typing import NDArray
@@ -154,7 +155,9 @@ class Inference:
                 opset_imports=self._imports,
                 ir_version=self._ir_version,
             )
-        except (onnx.defs.SchemaError, onnx.shape_inference.InferenceError, RuntimeError, KeyError):
+        except (
+            onnx.checker.ValidationError, onnx.defs.SchemaError, onnx.shape_inference.InferenceError, RuntimeError, KeyError,
+        ):  # fmt: skip
             return [None] * len(node.output)  # an unknown shape is an answer: its operators are listed as uncounted
         return [found.get(name) if name else None for name in node.output]
 
@@ -192,6 +195,9 @@ def _standard_form(node: NodeProto, inputs: Sequence[Fact | None]) -> tuple[Node
     standard.CopyFrom(node)
     standard.op_type, standard.domain = kind, ""
     del standard.input[n_inputs:]
+    known = onnx.defs.get_schema(kind).attributes
+    for attribute in [attribute for attribute in standard.attribute if attribute.name not in known]:
+        standard.attribute.remove(attribute)
     return standard, inputs[:n_inputs]
 
 

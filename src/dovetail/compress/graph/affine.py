@@ -15,7 +15,17 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from dovetail.compress.graph.edit import constant, constant_operand, made_by, new_constant, new_node, producer, rank, replace
+from dovetail.compress.graph.edit import (
+    constant,
+    constant_operand,
+    dims,
+    made_by,
+    new_constant,
+    new_node,
+    producer,
+    rank,
+    replace,
+)
 from dovetail.core.protocols import Array
 
 ELEMENTWISE = ("Mul", "Div", "Add", "Sub")
@@ -126,7 +136,7 @@ def _channel_vector(array: Array, value_rank: int | None) -> tuple[Array, int | 
     """A constant operand as (vector, axis): one number, or numbers along exactly one axis of a value of that rank."""
     if array.dtype not in _FLOATS or not np.isfinite(array).all():
         return None
-    if array.size == 1 and (value_rank is None or array.ndim <= value_rank):
+    if array.size == 1 and array.ndim <= (value_rank or 0):
         return array.reshape(1).astype(np.float64), None
     long = [i for i, size in enumerate(array.shape) if size != 1]
     if value_rank is None or len(long) != 1 or array.ndim > value_rank:
@@ -240,10 +250,11 @@ def _on_input_channels(node: ir.Node, weight: Array, affine: Affine) -> bool:
         return False
     if affine.axis is None:
         return True
-    if node.op_type == "MatMul":
-        value_rank = rank(node.inputs[0])
-        return value_rank is not None and affine.axis == value_rank - 1 and affine.scale.size == weight.shape[0]
-    return affine.axis == 1 and affine.scale.size == _input_channels(node, weight)
+    shape = dims(affine.source)
+    axis = (len(shape) - 1 if node.op_type == "MatMul" else 1) if shape is not None else None
+    if shape is None or affine.axis != axis or affine.scale.size != _input_channels(node, weight):
+        return False
+    return shape[affine.axis] == affine.scale.size  # one channel could be spread over several by the constants
 
 
 def _input_channels(node: ir.Node, weight: Array) -> int:

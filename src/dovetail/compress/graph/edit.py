@@ -99,7 +99,7 @@ def new_node(
     node = ir.node(op_type, inputs, dict(attributes or {}))
     if like is not None:
         node.outputs[0].type = copy(like.type)
-        node.outputs[0].shape = ir.Shape(shape) if shape is not None else like.shape and like.shape.copy()
+        node.outputs[0].shape = ir.Shape(shape) if shape is not None else (None if like.shape is None else like.shape.copy())
     return node
 
 
@@ -111,19 +111,6 @@ def replace(node: ir.Node, *replacements: ir.Node) -> None:
         replacements[-1].name = node.name
     ir.convenience.replace_nodes_and_values(graph, node, [node], replacements, node.outputs[:1], replacements[-1].outputs)
     _prune(inputs)
-
-
-def bypass(node: ir.Node, value: ir.Value) -> bool:
-    """Lets a node's readers read ``value`` instead; ``False`` where the node's output belongs to the interface."""
-    output = node.outputs[0]
-    if output.is_graph_output():
-        return False
-    inputs = [v for v in node.inputs if v is not None]
-    ir.convenience.replace_all_uses_with(output, value)
-    assert node.graph is not None
-    node.graph.remove(node, safe=True)
-    _prune(inputs)
-    return True
 
 
 def _prune(values: Iterable[ir.Value]) -> None:

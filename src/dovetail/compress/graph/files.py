@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import onnx
 import onnx_ir as ir
 from onnx_ir.passes.common import NameFixPass
 
@@ -60,5 +61,5 @@ def _forget_inferable_types(graph_model: ir.Model) -> None:
 
 
 def opset(graph_model: ir.Model) -> int:
-    """Version of the standard operator set that the model imports."""
-    return int(graph_model.opset_imports.get("", 1))
+    """Version of the standard operator set that the model imports; the newest where it uses none of it."""
+    return int(graph_model.opset_imports.get("", onnx.defs.onnx_opset_version()))

@@ -18,7 +18,11 @@ def matmul_to_gemm(node: ir.Node) -> bool:
     if matmul is None or weight is None or weight.ndim != 2 or rank(matmul.inputs[0]) != 2:
         return False
     columns = weight.shape[1]
-    if bias.dtype != weight.dtype or bias.shape not in ((), (1,), (columns,), (1, 1), (1, columns)):
+    if (
+        weight.dtype != np.float32
+        or bias.dtype != weight.dtype
+        or bias.shape not in ((), (1,), (columns,), (1, 1), (1, columns))
+    ):
         return False
     row = node.inputs[position]
     if bias.shape != (columns,):

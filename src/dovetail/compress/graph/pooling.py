@@ -23,7 +23,7 @@ def mean_to_global_pool(node: ir.Node) -> bool:
     if shape is None or not 4 <= len(shape) <= 5 or axes_of(node, len(shape)) != list(range(2, len(shape))):
         return False
     source = node.inputs[0]
-    if source is None or source.shape is None or _is_quantised(source):
+    if source is None or source.shape is None or source.dtype != ir.DataType.FLOAT or _is_quantised(source):
         return False
     pooled_shape = [*source.shape[:2], *(1,) * (len(shape) - 2)]
     pool = new_node("GlobalAveragePool", [source], like=node.outputs[0], shape=pooled_shape)

@@ -10,10 +10,14 @@ import onnx_ir as ir
 import onnx_ir.passes.common as passes
 
 from dovetail.compress.graph.edit import all_nodes, constant
+from dovetail.compress.graph.files import opset
+from dovetail.core.errors import ModelError
 
 Rule = Callable[[ir.Node], bool]
 """Looks at one node as the end of a pattern, rewrites the graph where it matches, and says whether it did."""
 
+OLDEST_OPSET = 13
+"""The first opset in which Squeeze, Unsqueeze and Split have the form that constant folding writes."""
 MAX_ROUNDS = 20
 FOLDED_ELEMENTS = 1 << 22
 """Constants up to this many elements are computed in advance; larger ones would make the file grow."""
@@ -30,22 +34,17 @@ def simplify(model: ir.Model) -> ir.Model:
 
     Returns:
         A model that shares tensors with the argument, which must not be used any more.
-    """
-    import onnxscript.optimizer as optimizer
-    from onnxscript.rewriter import RewritePass
 
+    Raises:
+        ModelError: the opset is older than :data:`OLDEST_OPSET`, or the optimiser fails on an operator.
+    """
+    if opset(model) < OLDEST_OPSET:
+        raise ModelError(
+            f"opset {opset(model)} is too old to simplify", hint=f"convert it to opset {OLDEST_OPSET} or newer first"
+        )
     passes.InlinePass()(model)
     for _ in range(MAX_ROUNDS):
-        folded = optimizer.fold_constants_ir(
-            model,
-            onnx_shape_inference=True,
-            input_size_limit=FOLDED_ELEMENTS,
-            output_size_limit=FOLDED_ELEMENTS,
-            should_fold=_fold_small_fill,
-        ).modified
-        rewritten = RewritePass(_general_rules())(model).modified
-        passes.RemoveUnusedNodesPass()(model)
-        if not (folded or rewritten):
+        if not _fold_and_rewrite(model):
             break
     model = model.clone()  # forgets the bodies of inlined branches, which would still count as readers of weights
     tidy = ir.passes.Sequential(
@@ -61,6 +60,25 @@ def simplify(model: ir.Model) -> ir.Model:
         passes.NameFixPass(),
     )
     return tidy(model).model
+
+
+def _fold_and_rewrite(model: ir.Model) -> bool:
+    import onnxscript.optimizer as optimizer
+    from onnxscript.rewriter import RewritePass
+
+    try:
+        folded = optimizer.fold_constants_ir(
+            model,
+            onnx_shape_inference=True,
+            input_size_limit=FOLDED_ELEMENTS,
+            output_size_limit=FOLDED_ELEMENTS,
+            should_fold=_fold_small_fill,
+        ).modified
+    except RuntimeError as exc:
+        raise ModelError(f"cannot compute constants in advance: {exc}") from exc
+    rewritten = RewritePass(_general_rules())(model).modified
+    passes.RemoveUnusedNodesPass()(model)
+    return bool(folded or rewritten)
 
 
 def apply_rules(model: ir.Model, rules: Sequence[Rule]) -> int:

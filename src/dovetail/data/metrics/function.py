@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, Self
@@ -103,7 +104,7 @@ class FunctionMetric(RowMetric):
                     where=f"metric {self.name}",
                     hint="define `aggregate(rows) -> float` beside it",
                 )
-            return float(rows.mean())
+            return float(rows.mean()) if len(rows) else math.nan
         try:
             return float(self._aggregate(rows))
         except Exception as error:

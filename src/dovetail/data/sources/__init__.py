@@ -22,7 +22,7 @@ def open_source(data: Any, request: DataRequest) -> Records:
 
     Args:
         data: a path, ``module:function`` or ``file.py:function``; or a mapping of arrays, an ``(x, y)`` pair of arrays, a
-            callable, an iterable of samples or batches.
+            callable, an iterable of samples or batches, a sequence such as a torch ``Dataset``.
         request: what to look for in it.
 
     Raises:
@@ -39,6 +39,8 @@ def open_source(data: Any, request: DataRequest) -> Records:
         return function.from_callable(data, request, getattr(data, "__qualname__", "data"))
     if isinstance(data, Iterable):
         return memory.from_iterable(data, request)
+    if hasattr(data, "__getitem__") and hasattr(data, "__len__"):
+        return memory.from_iterable((data[i] for i in range(len(data))), request)
     raise DataError(f"a {type(data).__name__} is no data", hint=f"give {_KINDS}, arrays, or an iterable of (feeds, label)")
 
 

@@ -16,7 +16,7 @@ from dovetail.core.protocols import Array
 from dovetail.data.request import DataRequest, InputPlan, to_array
 from dovetail.data.sources.record import Record, Records
 
-# What numpy and zipfile raise on damaged files; RuntimeError covers unknown compression and encryption, MemoryError absurd shapes.
+# What numpy and zipfile raise on damaged files; RuntimeError covers unknown compression, MemoryError absurd shapes.
 _UNREADABLE = (OSError, ValueError, EOFError, KeyError, RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error, struct.error)
 
 
