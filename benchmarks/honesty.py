@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,7 @@ from dovetail.certify import quality_certificate
 from dovetail.certify.paired import score_statistic
 from dovetail.core.certificate import Verdict
 from dovetail.core.constraint import MaxDrop
+from dovetail.core.protocols import Metric
 
 RESULTS = Path(__file__).parent / "results" / "honesty.jsonl"
 ALPHA = 0.05
@@ -39,7 +41,7 @@ Rows = NDArray[np.float64]
 Draw = Callable[[np.random.Generator], tuple[Rows, Rows]]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class MeanMetric:
     """The mean of one column; accuracy where rows are 0/1."""
 
@@ -53,7 +55,7 @@ class MeanMetric:
         return float(rows.mean())
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class SpearmanMetric:
     """Rank correlation of two columns, score and label."""
 
@@ -108,9 +110,7 @@ def ranked_pairs(n: int, noise: float = 0.25, correlation: float = 0.85) -> tupl
     return draw, rho(correlation) - rho(correlation / math.sqrt(1 + noise**2))
 
 
-def certified_share(
-    metric: MeanMetric | SpearmanMetric, draw: Draw, limit: float, draws: int, seed: int
-) -> float:
+def certified_share(metric: Metric, draw: Draw, limit: float, draws: int, seed: int) -> float:
     """Share of draws that the product certifies."""
     rng = np.random.default_rng(seed)
     max_drop = MaxDrop(value=limit)
@@ -129,11 +129,11 @@ def exact_share(n: int, discordance: float, drop: float) -> float:
     return float(probability[score_statistic(b, c, n, MARGIN) <= stats.norm.ppf(ALPHA)].sum())
 
 
-def false_certifications(draws: int, seed: int) -> list[dict[str, object]]:
+def false_certifications(draws: int, seed: int) -> list[dict[str, Any]]:
     """One row per cell whose true drop equals the limit."""
-    rows: list[dict[str, object]] = []
+    rows: list[dict[str, Any]] = []
 
-    def add(metric: MeanMetric | SpearmanMetric, n: int, draw: Draw, limit: float, **extra: float) -> None:
+    def add(metric: Metric, n: int, draw: Draw, limit: float, **extra: float) -> None:
         share = certified_share(metric, draw, limit, draws, seed)
         row = {"metric": metric.name, "n": n, "limit": round(limit, 5), "certified": round(share * draws), **extra}
         shown = "  ".join(f"{k} {v:.3g}" for k, v in extra.items())
@@ -151,13 +151,13 @@ def false_certifications(draws: int, seed: int) -> list[dict[str, object]]:
     return rows
 
 
-def power(draws: int, seed: int) -> list[dict[str, object]]:
+def power(draws: int, seed: int) -> list[dict[str, Any]]:
     """Certified shares of a candidate that does no harm: true drop 0, discordance 2 %, limit 1 pp."""
-    rows: list[dict[str, object]] = []
+    rows: list[dict[str, Any]] = []
     for n, wanted in POWER:
         share = certified_share(ACCURACY, paired_outcomes(n, 0.02, 0.0), MARGIN, draws, seed)
         exact = exact_share(n, 0.02, 0.0)
-        print(f"harmless    n = {n:>5,}  certified {share:.1%} of {draws:,}  exact {exact:.2%}  wanted {wanted:.0%}", flush=True)
+        print(f"harmless    n = {n:>5,}  certified {share:.1%} of {draws:,}  exact {exact:.2%}  wanted {wanted:.0%}")
         rows.append({"n": n, "certified_share": share, "exact": round(exact, 5), "wanted": wanted})
     return rows
 
@@ -183,9 +183,8 @@ def simulate(draws: int, seed: int) -> bool:
     false_rows = false_certifications(draws, seed)
     print("True drop 0, discordance 2 %, limit 1 pp:")
     power_rows = power(10 * draws, seed)
-    kept = all(int(str(r["certified"])) * 1000 <= ALLOWED * draws for r in false_rows) and all(
-        float(str(r["certified_share"])) >= float(str(r["wanted"])) for r in power_rows
-    )
+    honest = all(row["certified"] * 1000 <= ALLOWED * draws for row in false_rows)
+    kept = honest and all(row["certified_share"] >= row["wanted"] for row in power_rows)
     print("every cell keeps its promise" if kept else "a cell breaks its promise")
     config: dict[str, object] = {"draws": draws, "seed": seed, "alpha": ALPHA, "margin": MARGIN}
     record("simulate", config, {"false_certifications": false_rows, "power": power_rows, "kept": kept})
@@ -196,7 +195,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parts = parser.add_subparsers(dest="part", required=True)
     simulation = parts.add_parser("simulate", help="false-certification and power tables")
-    simulation.add_argument("--draws", type=int, default=1000, help="draws per cell (default: 1000)")
+    simulation.add_argument("--draws", type=int, default=1000, help="per cell; the promises are of 1000")
     simulation.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     return 0 if simulate(arguments.draws, arguments.seed) else 1

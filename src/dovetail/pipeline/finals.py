@@ -30,6 +30,8 @@ BLOCKS = 5
 BLOCK_S = 0.15
 REFINE_ROUNDS = 2
 REFINED = 5
+START_S = 0.6
+"""Seconds a process takes beside loading and timed blocks: warm-up, closing, answers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,28 +84,41 @@ class Finals:
         self.rounds = ROUNDS
 
     def estimate_s(self, race: Race) -> float:
-        """About how long refinement and finals will take, from what loading and calls took so far."""
-        group = self._group(race)
+        """About how long the rest will take (deepening, finals, certification, explaining), from what was seen so far."""
+        leaders, baselines = self._candidates(race)[: places(self._job)], race.baselines()
+        group = [*leaders, *baselines[:2], *baselines[-1:]]
         if not group:
             return 0.0
-        each = [self._process_s(r) for r in group]
-        finals = self.rounds * sum(sorted(each)[: places(self._job) + 2])
-        return 1.2 * (finals + self._certification_s(group))
+        finals = self.rounds * sum(map(self._process_s, group))
+        explaining = 4 * max(map(self._process_s, group))
+        return 1.25 * (finals + explaining + self._scoring_s(group))
+
+    def refine_s(self, race: Race) -> float:
+        """About how long :meth:`refine` will take."""
+        return 1.25 * REFINE_ROUNDS * sum(map(self._process_s, self._group(race)))
 
     def _process_s(self, record: CandidateRecord) -> float:
-        seen = record.screening
-        return (seen.load_s or 1.0 if seen else 1.0) + 0.4 + BLOCKS * self._block_s([record])
+        loading = 1.0 if record.screening is None or record.screening.load_s is None else record.screening.load_s
+        return loading + START_S + BLOCKS * self._block_s([record])
 
-    def _certification_s(self, group: Sequence[CandidateRecord]) -> float:
-        samples = self._job.splits["certification"].samples if "certification" in self._job.splits else 0
-        return (places(self._job) + 1) * samples * max(r.latency_s or 0.0 for r in group)
+    def _scoring_s(self, group: Sequence[CandidateRecord]) -> float:
+        """Selection for leaders, certification for finalists and the original."""
+        if not self._job.judged:
+            return 0.0
+        samples = sum(self._job.splits[s].samples for s in ("selection", "certification") if s in self._job.splits)
+        slowest = max(r.latency_s or 0.0 for r in group)
+        return (places(self._job) + 1) * (samples * slowest + START_S)
 
     def _block_s(self, records: Sequence[CandidateRecord]) -> float:
         slowest = max((r.latency_s or 0.0) for r in records)
         return max(BLOCK_S, min(3 * slowest, 1.0))
 
     def _group(self, race: Race) -> list[CandidateRecord]:
-        return [*race.ranked()[:REFINED], *race.baselines()[:3]]
+        return [*self._candidates(race)[:REFINED], *race.baselines()[:3]]
+
+    def _candidates(self, race: Race) -> list[CandidateRecord]:
+        """The best recipe of each family that passes, best first, baselines left out."""
+        return [r for r in race.leaders() if not r.is_baseline and race.passes(r)]
 
     # -- before the finals -------------------------------------------------------------------------------------------
 
@@ -121,7 +136,7 @@ class Finals:
 
     def _leaders(self, race: Race, count: int) -> list[CandidateRecord]:
         lossy_baselines = [r for r in race.baselines()[:2] if not race.proposal(r).lossless]
-        return [*race.ranked()[:count], *lossy_baselines]
+        return [*self._candidates(race)[:count], *lossy_baselines]
 
     def _units_seen(self, race: Race, record: CandidateRecord) -> int:
         quality = race.quality_of(record)
@@ -220,9 +235,10 @@ class Finals:
         self._trials.certify_original()
         rows = {}
         for record in records:
+            key = race.proposal(record).quality_key
             try:
                 with Runner(self.contestant(record), self.conditions) as runner:
-                    rows[record.recipe.key] = self._trials.score(runner, race.proposal(record).quality_key, "certification")
+                    rows[record.recipe.key] = self._trials.score(runner, key, "certification")
             except ChildFailure:
                 continue
         certificates = certify_family(
@@ -230,7 +246,7 @@ class Finals:
             np.load(self._trials.reference("certification"), allow_pickle=False),
             list(rows.values()),
             max_drop=self._job.wish.max_drop,
-            planned=len(records),
+            planned=len({race.proposal(record).quality_key for record in records}),
             looks=record_look(self._cache, split.content_hash),
             data_hashes=self._job.data_hashes,
             seed=self._job.wish.seed,

@@ -117,7 +117,7 @@ def _fit(
 def _baselines_first(space: tuple[Proposal, ...], journal: Journal) -> list[Proposal]:
     """Baselines in order; those that failed in an interrupted run come last, so that the anchor stays the same."""
     failed = {row["key"] for row in journal.of("trial") if row["record"]["infeasible"]}
-    return sorted((p for p in space if p.tier == 0), key=lambda p: p.recipe.key in failed)
+    return sorted((p for p in space if p.baseline), key=lambda p: (p.recipe.key in failed, bool(p.recipe.options)))
 
 
 def _space(job: Job) -> tuple[Proposal, ...]:
@@ -197,7 +197,7 @@ def conclude(fit: Fit) -> Final:
     with fit.ledger.stage("select"):
         fit.progress.stage("select", None)
         fit.finals.deepen(fit.race)
-        if fit.deadline - time.monotonic() > fit.finals.estimate_s(fit.race):
+        if fit.deadline - time.monotonic() > fit.finals.estimate_s(fit.race) + fit.finals.refine_s(fit.race):
             fit.finals.refine(fit.race)
             fit.finals.deepen(fit.race)
     with fit.ledger.stage("certify"):

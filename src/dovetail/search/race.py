@@ -20,6 +20,10 @@ PROCESS_SPREAD = 0.03
 """Half width, in log ratio, within which two quick looks cannot be told apart (processes differ from start to start)."""
 TUNE_WITHIN = 0.25
 """Log distance to the best within which a family's other options are tried."""
+BASELINE_WITHIN = 4.0
+"""Cost relative to the best above which a runtime's other options are not tried on the original."""
+SURE = 0.9
+"""Chance of certification from which a candidate needs no twin with other constants."""
 
 
 class Strategy(StrEnum):
@@ -116,22 +120,63 @@ class Race:
         """The next recipe to try; ``None`` when nothing is left that could win."""
         if self.strategy is not Strategy.RACE:
             order = self._shuffled if self.strategy is Strategy.RANDOM else self.space
-            baselines_first = sorted(order, key=lambda p: p.tier != 0)
+            baselines_first = sorted(order, key=lambda p: not p.baseline)
             return next((p for p in baselines_first if p.recipe.key not in self.records), None)
-        open_ = [p for p in self.space if p.recipe.key not in self.records]
-        for proposal in (p for p in open_ if p.tier == 0):
-            if self._baseline_worth(proposal):
-                return proposal
-        first = [p for p in open_ if p.tier == 1 and not self._dominated(p)]
-        if first:
-            return min(first, key=self._expected)
-        tuned = [p for p in open_ if p.tier == 2 and self._family_cost(p) <= self._best_log() + TUNE_WITHIN]
-        return min(tuned, key=self._family_cost) if tuned else None
+        return self._next_baseline() or self._next_first_look() or self._next_tuned()
 
-    def _baseline_worth(self, proposal: Proposal) -> bool:
-        """Other options of a baseline whose usual options are many times slower cannot catch up."""
-        usual = [r for r in self._ok() if r.recipe.runtime == proposal.recipe.runtime and not r.recipe.passes]
-        return not usual or self._log_cost(min(usual, key=self.goal.cost)) <= self._best_log() + math.log(4.0)
+    def _next_baseline(self) -> Proposal | None:
+        """Usual options of every runtime first, then others of those that are not hopelessly slow."""
+        for proposal in (p for p in self.space if p.baseline and p.recipe.key not in self.records):
+            usual = [r for r in self._ok() if r.is_baseline and r.recipe.runtime == proposal.recipe.runtime]
+            if not proposal.recipe.options:
+                return proposal
+            if usual and min(map(self._log_cost, usual)) <= self._best_log() + math.log(BASELINE_WITHIN):
+                return proposal
+        return None
+
+    def _next_first_look(self) -> Proposal | None:
+        """The most promising chain that its runtime has not run yet, with the options that suit the runtime best so far."""
+        unseen: dict[str, list[Proposal]] = {}
+        seen = {self._proposals[key].family for key in self.records}
+        for proposal in self.space:
+            if proposal.family not in seen and not proposal.baseline:
+                unseen.setdefault(proposal.family, []).append(proposal)
+        worth = [self._as_usual(family) for family in unseen.values()]
+        worth = [p for p in worth if not self._dominated(p) and not self._twin_suffices(p)]
+        return min(worth, key=self._expected, default=None)
+
+    def _as_usual(self, family: Sequence[Proposal]) -> Proposal:
+        runtime = family[0].recipe.runtime
+        tried = [r for r in self._ok() if r.recipe.runtime == runtime]
+        for record in sorted(tried, key=self._log_cost):
+            same = [p for p in family if p.recipe.options == record.recipe.options]
+            if same and self.passes(record) is not False:
+                return same[0]
+        return family[0]
+
+    def _next_tuned(self) -> Proposal | None:
+        """Neighbours, one option away, of the best recipe of each family that is near the best."""
+        near = [r for r in self.leaders() if self._log_cost(r) <= self._best_log() + TUNE_WITHIN]
+        for record in near:
+            options = dict(record.recipe.options)
+            for proposal in self.space:
+                if proposal.recipe.key in self.records or proposal.family != self.proposal(record).family:
+                    continue
+                if len(set(options.items()) ^ set(proposal.recipe.options)) and self._one_apart(options, proposal):
+                    return proposal
+        return None
+
+    def _one_apart(self, options: Mapping[str, object], proposal: Proposal) -> bool:
+        other = dict(proposal.recipe.options)
+        return sum(options.get(name) != other.get(name) for name in options.keys() | other.keys()) == 1
+
+    def leaders(self) -> list[CandidateRecord]:
+        """The best recipe of each family that passes as far as is known, best first."""
+        best: dict[str, CandidateRecord] = {}
+        for record in sorted(self._ok(), key=self._log_cost):
+            if self.passes(record) is not False:
+                best.setdefault(self.proposal(record).family, record)
+        return list(best.values())
 
     def _runtime_log(self, runtime: str) -> float:
         costs = [self._log_cost(r) for r in self._ok() if r.recipe.runtime == runtime and not r.recipe.passes]
@@ -144,16 +189,20 @@ class Race:
     def _dominated(self, proposal: Proposal) -> bool:
         if self.goal.objective not in ("latency", "throughput"):
             return False
+        twins = [self._log_cost(r) for r in self._ok() if self.proposal(r).family == proposal.twin]
+        if twins:
+            return min(twins) - PROCESS_SPREAD > self._best_log() + PROCESS_SPREAD
         optimistic = self._runtime_log(proposal.recipe.runtime) - math.log(proposal.gain[1])
         return optimistic > self._best_log() + PROCESS_SPREAD
 
-    def _family_cost(self, proposal: Proposal) -> float:
-        costs = [
-            self._log_cost(r)
-            for r in self._ok()
-            if self._proposals[r.recipe.key].family == proposal.family and self.passes(r) is not False
-        ]
-        return min(costs, default=math.inf)
+    def _twin_suffices(self, proposal: Proposal) -> bool:
+        """Same graph with other constants: worth a look only where the twin's quality is in doubt, or it does not run."""
+        if not proposal.twin or self.goal.objective not in ("latency", "throughput"):
+            return False
+        twins = [r for r in self._ok() if self.proposal(r).family == proposal.twin]
+        if not twins:
+            return True
+        return any(self.passes(r) and self.chance(r) >= SURE for r in twins)
 
     def _log_cost(self, record: CandidateRecord) -> float:
         cost = self.goal.cost(record)
@@ -201,25 +250,24 @@ class Race:
 
     def ranked(self) -> list[CandidateRecord]:
         """Candidates that pass, best first, baselines left out."""
-        fit = [r for r in self._ok() if r.recipe.passes and self.passes(r)]
-        return sorted(fit, key=self.goal.cost)
+        return sorted((r for r in self._ok() if not r.is_baseline and self.passes(r)), key=self.goal.cost)
 
     def finalists(self, k: int) -> list[CandidateRecord]:
-        """At most ``k`` candidates to certify: the best that will probably certify, and one that almost surely will.
+        """At most ``k`` candidates to certify, each of another family: the best that will probably certify.
 
-        Several recipes with the same outputs share one certification of quality, but each takes a place.
+        Where none of them is sure to, the last place goes to the best that is.
         """
-        ranked = self.ranked()
-        likely = [r for r in ranked if self.chance(r) >= 0.5] or sorted(ranked, key=lambda r: -self.chance(r))
+        best = [r for r in self.leaders() if not r.is_baseline and self.passes(r)]
+        likely = [r for r in best if self.chance(r) >= 0.5] or sorted(best, key=lambda r: -self.chance(r))
         chosen = likely[:k]
-        sure = [r for r in ranked if self.chance(r) >= 0.9]
-        if chosen and sure and all(self.chance(r) < 0.9 for r in chosen) and k > 1:
+        sure = [r for r in best if self.chance(r) >= SURE]
+        if sure and k > 1 and all(self.chance(r) < SURE for r in chosen):
             chosen = [*chosen[: k - 1], sure[0]]
         return chosen
 
     def baselines(self) -> list[CandidateRecord]:
         """Baselines that pass, best first."""
-        fit = [r for r in self._ok() if not r.recipe.passes and self.passes(r)]
+        fit = [r for r in self._ok() if r.is_baseline and self.passes(r)]
         return sorted(fit, key=self.goal.cost)
 
     def fates(self, chosen: Mapping[str, Fate]) -> list[CandidateRecord]:
@@ -229,10 +277,7 @@ class Race:
         for key, proposal in self._proposals.items():
             record = self.records.get(key)
             if record is None:
-                out = self.strategy is Strategy.RACE and (proposal.tier != 1 or self._dominated(proposal))
-                fate = Fate.PREDICTED_OUT if out else Fate.OUT_OF_TIME
-                reason = "cannot beat what was measured" if out else "the budget ended before its turn"
-                result.append(CandidateRecord(recipe=proposal.recipe, label=proposal.label, fate=fate, reason=reason))
+                result.append(self._untried(proposal))
                 continue
             if key in chosen:
                 result.append(replace(record, fate=chosen[key]))
@@ -243,6 +288,19 @@ class Race:
             else:
                 result.append(self._judged(record, best))
         return result
+
+    def _untried(self, proposal: Proposal) -> CandidateRecord:
+        seen = any(self.proposal(r).family == proposal.family for r in self.records.values())
+        reason = "the budget ended before its turn"
+        if self.strategy is Strategy.RACE:
+            if seen:
+                reason = "options away from those that proved best for this model and runtime"
+            elif self._twin_suffices(proposal):
+                reason = "the same graph with other constants as one whose quality suffices"
+            elif self._dominated(proposal):
+                reason = "even at its assumed best slower than what was measured"
+        fate = Fate.OUT_OF_TIME if reason.startswith("the budget") else Fate.PREDICTED_OUT
+        return CandidateRecord(recipe=proposal.recipe, label=proposal.label, fate=fate, reason=reason)
 
     def _judged(self, record: CandidateRecord, best: float) -> CandidateRecord:
         behind = self._log_cost(record) - best

@@ -58,13 +58,15 @@ class Chain:
         format: of the model file that comes out.
         gain: assumed range of the speed-up over the original in the same runtime; it orders the search and never decides.
         lossless: outputs are equal within rounding.
+        like: label of a chain that gives the same graph with other constants, so the same speed; empty for none.
     """
 
     label: str
     passes: tuple[PassSpec, ...]
     format: str = "onnx"
-    gain: tuple[float, float] = (0.9, 1.2)
+    gain: tuple[float, float] = (0.9, 1.5)
     lossless: bool = False
+    like: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,23 +74,20 @@ class Proposal:
     """A recipe with its place in the search.
 
     Attributes:
-        tier: 0 baseline, 1 first look at a chain in a runtime, 2 other options of the same.
+        baseline: the unchanged model with nothing but threads and precision chosen.
         family: proposals that share chain and runtime.
+        twin: family of the same speed (:attr:`Chain.like`); empty for none.
         quality_key: recipes that share it give the same outputs.
     """
 
     recipe: Recipe
     label: str
-    tier: int
+    baseline: bool
     family: str
+    twin: str
     quality_key: str
     gain: tuple[float, float]
     lossless: bool
-
-    @property
-    def baseline(self) -> bool:
-        """The unchanged model."""
-        return not self.recipe.passes
 
 
 def spec(name: str, **params: object) -> PassSpec:
@@ -98,13 +97,12 @@ def spec(name: str, **params: object) -> PassSpec:
 
 def chains(traits: Traits, environment: Environment) -> Iterator[Chain]:
     """Every chain that makes sense here, the original first."""
-    yield Chain(label="original", passes=(), gain=(1.0, 1.0), lossless=True)
+    yield Chain(label="original", passes=(), gain=(1.0, 1.2), lossless=True)
     clean = (spec("clean"),)
-    yield Chain(label="clean", passes=clean, gain=(0.95, 1.3), lossless=True)
+    yield Chain(label="clean", passes=clean, lossless=True)
     if traits.free_dims:
         sizes = [f"{name}={size}" for name, size in sorted(traits.free_dims.items())]
-        fixed = (spec("static_shapes", dims=sizes), *clean)
-        yield Chain(label="static shapes", passes=fixed, gain=(0.95, 1.3), lossless=True)
+        yield Chain(label="static shapes", passes=(*clean, spec("static_shapes", dims=sizes)), lossless=True)
     if traits.lossless_only or traits.quantised:
         return
     if traits.has_calibration:
@@ -113,31 +111,40 @@ def chains(traits: Traits, environment: Environment) -> Iterator[Chain]:
         yield Chain(label="dynamic int8", passes=(*clean, spec("quantize_dynamic")), gain=(0.5, 3.0))
         yield Chain(label="int8 weights", passes=(*clean, spec("weight_only", bits=8)), gain=(0.5, 1.5))
         yield Chain(label="int4 weights", passes=(*clean, spec("weight_only", bits=4)), gain=(0.5, 1.5))
+    half = (*clean, spec("float16", compute="float32"))
+    yield Chain(label="half weights", passes=half, gain=(0.5, 1.0))
 
 
 def _static_int8(clean: tuple[PassSpec, ...], traits: Traits, environment: Environment) -> Iterator[Chain]:
+    """Static 8-bit recipes; where the chip has no 8-bit dot product, ranges are halved so that sums cannot saturate."""
     exact = bool(INT8_DOT & set(environment.isa))
-    gain = (0.5, 4.0) if exact else (0.4, 2.0)
+    gain = (0.5, 5.0) if exact else (0.4, 2.0)
     safe: dict[str, object] = {} if exact else {"reduce_range": True}
     model_type = {"model_type": "transformer"} if traits.transformer else {}
 
-    def static(label: str, **params: object) -> Chain:
-        return Chain(label=label, passes=(*clean, spec("quantize_static", **safe, **params)), gain=gain)
+    def static(label: str, like: str = "int8", **params: object) -> Chain:
+        return Chain(label=label, passes=(*clean, spec("quantize_static", **safe, **params)), gain=gain, like=like)
 
-    yield static("int8")
-    for preset in ("performance", "mixed"):
-        extra = {"preset": preset, **model_type}
-        ir = (*clean, spec("quantize_nncf", target="openvino", **extra))
-        yield Chain(label=f"int8 nncf {preset}", passes=ir, format="openvino", gain=gain)
-        qdq = (*clean, spec("quantize_nncf", target="onnx", **extra))
-        yield Chain(label=f"int8 nncf {preset} qdq", passes=qdq, gain=gain)
-    yield static("int8 symmetric", activation="int8", symmetric_activation=True)
+    def nncf(label: str, like: str = "", **params: object) -> Chain:
+        passes = (*clean, spec("quantize_nncf", **safe, **model_type, **params))
+        return Chain(label=label, passes=passes, format=_format(params), gain=gain, like=like)
+
+    yield static("int8", like="")
+    yield nncf("int8 nncf", target="openvino", preset="performance")
+    yield nncf("int8 nncf qdq", target="onnx", preset="performance")
+    yield static("int8 bias-corrected", bias_correction=True)
     yield static("int8 percentile", method="percentile")
     yield static("int8 entropy", method="entropy")
-    yield static("int8 bias-corrected", bias_correction=True)
+    yield static("int8 minmax", method="minmax")
+    yield nncf("int8 nncf mixed", like="int8 nncf", target="openvino", preset="mixed")
+    yield nncf("int8 nncf mixed qdq", like="int8 nncf qdq", target="onnx", preset="mixed")
     if traits.transformer:
-        yield static("int8 smooth", smooth=0.5)
-        yield static("int8 matrix products", include_types=["MatMul", "Gemm"])
+        yield static("int8 smooth", like="", smooth=0.5)
+        yield static("int8 matrix products", like="", include_types=["MatMul", "Gemm"])
+
+
+def _format(params: Mapping[str, object]) -> str:
+    return "openvino" if params.get("target") == "openvino" else "onnx"
 
 
 def enumerate_space(
@@ -152,50 +159,37 @@ def enumerate_space(
         formats: runtime → model formats that it takes.
     """
     found: dict[str, Proposal] = {}
-    for chain in chains(traits, environment):
+    known = {chain.label: chain for chain in chains(traits, environment)}
+    for chain in known.values():
         for runtime, options in knobs.items():
             if chain.format not in formats[runtime]:
                 continue
-            for proposal in _in_runtime(chain, runtime, options, traits):
+            twin = Recipe(passes=known[chain.like].passes, runtime=runtime).key if chain.like else ""
+            for proposal in in_runtime(chain, runtime, options, twin=twin, lossless_only=traits.lossless_only):
                 found.setdefault(proposal.recipe.key, proposal)
     return tuple(found.values())
 
 
-def _in_runtime(chain: Chain, runtime: str, knobs: Sequence[Knob], traits: Traits) -> Iterator[Proposal]:
-    usable = [k for k in knobs if k.lossless or not traits.lossless_only or k.name == "precision"]
-    family = Recipe(passes=chain.passes, runtime=runtime)
-    for first, values in enumerate(itertools.product(*(_choices(k, traits) for k in usable))):
+def in_runtime(
+    chain: Chain, runtime: str, knobs: Sequence[Knob], *, twin: str = "", lossless_only: bool = False
+) -> Iterator[Proposal]:
+    """A chain in a runtime with every combination of its options, the usual ones first."""
+    usable = [k for k in knobs if k.lossless or not lossless_only]
+    family = Recipe(passes=chain.passes, runtime=runtime).key
+    for values in itertools.product(*(k.choices for k in usable)):
         options = {k.name: v for k, v in zip(usable, values, strict=True) if v != k.default}
         lossy = {k.name: options[k.name] for k in usable if not k.lossless and k.name in options}
         recipe = Recipe(passes=chain.passes, runtime=runtime, options=freeze(options))
         yield Proposal(
             recipe=recipe,
             label=" ".join([chain.label, "·", runtime, *(_shown(k, v) for k, v in options.items())]),
-            tier=_tier(chain, options, first == 0),
-            family=family.key,
+            baseline=not chain.passes and set(options) <= {"threads", "precision"},
+            family=family,
+            twin=twin,
             quality_key=Recipe(passes=chain.passes, runtime=runtime, options=freeze(lossy)).key,
             gain=chain.gain,
-            lossless=chain.lossless and _full_precision(runtime, usable, options),
+            lossless=chain.lossless and not lossy,
         )
-
-
-def _tier(chain: Chain, options: Mapping[str, Scalar], first: bool) -> int:
-    if not chain.passes:
-        return 0 if set(options) <= {"threads", "precision"} else 2
-    return 1 if first else 2
-
-
-def _choices(knob: Knob, traits: Traits) -> tuple[Scalar, ...]:
-    if knob.name == "precision" and traits.lossless_only:
-        return tuple(c for c in knob.choices if c == "f32") or (knob.default,)
-    return knob.choices
-
-
-def _full_precision(runtime: str, knobs: Sequence[Knob], options: Mapping[str, Scalar]) -> bool:
-    for knob in knobs:
-        if knob.name == "precision":
-            return options.get("precision", knob.default) in ("f32", "float32")
-    return True
 
 
 def _shown(name: str, value: Scalar) -> str:
