@@ -11,11 +11,13 @@ import contextlib
 import json
 import os
 import select
+import shlex
 import signal
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -54,6 +56,7 @@ class Child:
         self._log_path = log
         self._limit = memory_limit_bytes
         self._buffer = b""
+        self._requests: dict[str, dict[str, Any]] = {}
         self.peak_memory_bytes = 0.0
         log.parent.mkdir(parents=True, exist_ok=True)
         reply_read, reply_write = os.pipe()
@@ -87,13 +90,13 @@ class Child:
         Raises:
             ChildFailure: the command failed, the child died, or a limit was passed. After the last two the child is gone.
         """
-        request = {"op": op, **arguments}
+        self._requests[op] = {"op": op, **arguments}
         try:
             assert self._process.stdin is not None
-            self._process.stdin.write(json.dumps(request).encode() + b"\n")
+            self._process.stdin.write(json.dumps(self._requests[op]).encode() + b"\n")
             self._process.stdin.flush()
-        except (BrokenPipeError, OSError):
-            raise self._failure(op, self._death(), request) from None
+        except (OSError, ValueError):
+            raise self._failure(op, self._death()) from None
         watcher = _Watcher(self._process.pid, self._limit)
         try:
             line = self._read_line(timeout_s)
@@ -101,19 +104,21 @@ class Child:
             self.peak_memory_bytes = max(self.peak_memory_bytes, watcher.stop())
         if watcher.exceeded:
             self.close()
-            raise self._failure(op, f"used more than the {self._limit or 0:.3g} bytes of memory allowed", request)
+            raise self._failure(op, f"used more than the {self._limit or 0:.3g} bytes of memory allowed")
         if line is None:
             self.close()
-            raise self._failure(op, f"no answer within {timeout_s:.0f} s", request)
+            raise self._failure(op, f"no answer within {timeout_s:.0f} s")
         if not line:
-            raise self._failure(op, self._death(), request)
+            raise self._failure(op, self._death())
         reply: dict[str, Any] = json.loads(line)
         if "error" in reply:
-            raise self._failure(str(reply.get("stage", op)), str(reply["error"]), request, str(reply.get("detail", "")))
+            raise self._failure(str(reply.get("stage", op)), str(reply["error"]), str(reply.get("detail", "")))
         return reply
 
     def close(self) -> None:
-        """Ends the process and all it started."""
+        """Ends the process and all it started; calling it twice is harmless."""
+        if self._reply < 0:
+            return
         with contextlib.suppress(OSError):
             if self._process.stdin is not None:
                 self._process.stdin.close()
@@ -154,18 +159,17 @@ class Child:
             return f"the process was ended by {signal.Signals(-code).name}"
         return f"the process ended with exit code {code}"
 
-    def _failure(self, stage: str, reason: str, request: dict[str, Any], detail: str = "") -> ChildFailure:
+    def _failure(self, stage: str, reason: str, detail: str = "") -> ChildFailure:
         if not detail and self._log_path.exists():
             detail = self._log_path.read_text(errors="replace")[-_DETAIL_CHARS:]
-        return ChildFailure(
-            Infeasible(stage=stage, reason=reason, detail=detail[-_DETAIL_CHARS:], reproduce=reproduce_command(request))
-        )
+        again = reproduce_command(self._requests.values())
+        return ChildFailure(Infeasible(stage=stage, reason=reason, detail=detail[-_DETAIL_CHARS:], reproduce=again))
 
 
-def reproduce_command(request: dict[str, Any]) -> str:
-    """A shell command that repeats one worker command on its own."""
-    text = json.dumps(request).replace("'", "'\\''")
-    return f"echo '{text}' | {sys.executable} -m dovetail.worker 1"
+def reproduce_command(requests: Iterable[Mapping[str, Any]]) -> str:
+    """A shell command that repeats worker commands, in order, in a process of their own."""
+    lines = " ".join(shlex.quote(json.dumps(request)) for request in requests)
+    return f"printf '%s\\n' {lines} | {shlex.quote(sys.executable)} -m dovetail.worker 1"
 
 
 class _Watcher:

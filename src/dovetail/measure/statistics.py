@@ -3,6 +3,9 @@
 Intervals of quantiles are pairs of order statistics (Hahn & Meeker, *Statistical Intervals*, 1991, chapter 5): they hold for
 any distribution of independent samples, and do not exist below a sample size that grows with the quantile. Calls of one process
 are not quite independent; blocks and fresh processes are what claims rest on (:mod:`dovetail.core.measurement`).
+
+scipy is imported where it is used: every measured process loads this module for :func:`is_steady`, and would pay a second and
+tens of megabytes for it.
 """
 
 from __future__ import annotations
@@ -13,7 +16,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
 
 from dovetail.core.measurement import Interval
 
@@ -67,6 +69,8 @@ def quantile_interval(samples: ArrayLike, quantile: float, confidence: float = 0
     Returns:
         The interval in the samples' unit, or ``None`` below :func:`min_samples`: a percentile is refused, not guessed.
     """
+    from scipy import stats
+
     ordered = np.sort(np.asarray(samples, dtype=np.float64).ravel())
     n = len(ordered)
     if n < min_samples(quantile, confidence):
@@ -139,6 +143,8 @@ def racing_interval(
     Returns:
         The interval of the ratio (above 1: the candidate is slower), or ``None`` with fewer than two blocks on a side.
     """
+    from scipy import stats
+
     if min(len(candidate_s), len(baseline_s)) < 2:
         return None
     candidate, baseline = np.log(candidate_s), np.log(baseline_s)

@@ -86,9 +86,9 @@ class Finals:
     def estimate_s(self, race: Race) -> float:
         """About how long the rest will take (deepening, finals, certification, explaining), from what was seen so far."""
         leaders, baselines = self._candidates(race)[: places(self._job)], race.baselines()
-        group = [*leaders, *baselines[:2], *baselines[-1:]]
-        if not group:
+        if not baselines:
             return 0.0
+        group = [*leaders, *baselines[:2], race.default()]
         finals = self.rounds * sum(map(self._process_s, group))
         explaining = 4 * max(map(self._process_s, group))
         return 1.25 * (finals + explaining + self._scoring_s(group))
@@ -209,7 +209,7 @@ class Finals:
         """Chooses finalists, measures them in fresh processes beside the baselines, and certifies."""
         chosen = race.finalists(places(self._job))
         baselines = race.baselines()[:2]
-        default = next(r for r in race.records.values() if r.is_baseline and r.infeasible is None)
+        default = race.default()
         compared = {r.recipe.key: r for r in (*chosen, *baselines, default)}
         found = self._measure(list(compared.values()), self.rounds, self._job.wish.seed, on_round)
         timed = [r for r in baselines if r.recipe.key in found.measurements]

@@ -92,13 +92,13 @@ def _fit(
     builder = Builder(job, request.cache, conditions)
     trials = Trials(job, builder, conditions, work / "rows")
     journal = Journal(out / "journal.jsonl", job.digest)
-    space = _space(job)
     with measuring(progress.note):
         try:
             with ledger.stage("original"):
                 progress.stage("original", None)
-                trials.open(_baselines_first(space, journal))
+                trials.open(_baselines_first(_space(job), journal))
                 builder.score = trials.scorer_arguments()
+                goal = _goal(job, trials)
             yield Fit(
                 job=job,
                 ledger=ledger,
@@ -106,7 +106,7 @@ def _fit(
                 builder=builder,
                 trials=trials,
                 finals=Finals(job, builder, trials, conditions, request.cache),
-                race=Race(space, _goal(job, trials), strategy=strategy, seed=job.wish.seed),
+                race=Race(_space(job, goal.margin), goal, strategy=strategy, seed=job.wish.seed),
                 progress=progress,
                 deadline=ledger.started + job.wish.budget_s,
             )
@@ -120,7 +120,7 @@ def _baselines_first(space: tuple[Proposal, ...], journal: Journal) -> list[Prop
     return sorted((p for p in space if p.baseline), key=lambda p: (p.recipe.key in failed, bool(p.recipe.options)))
 
 
-def _space(job: Job) -> tuple[Proposal, ...]:
+def _space(job: Job, margin: float | None = None) -> tuple[Proposal, ...]:
     runtimes = {name: plugins.runtime(name) for name in job.wish.runtimes}
     usable = {name: runtime for name, runtime in runtimes.items() if runtime.missing() is None}
     if not usable:
@@ -132,7 +132,7 @@ def _space(job: Job) -> tuple[Proposal, ...]:
         free_dims=job.free_dims,
         has_calibration="calibration" in job.splits,
         lossless_only=not job.judged,
-        batch=job.wish.batch,
+        margin=margin,
     )
     return enumerate_space(
         traits,

@@ -22,6 +22,8 @@ from dovetail.pipeline.job import Job
 from dovetail.search.race import PROCESS_SPREAD, Race
 from dovetail.search.space import Proposal
 
+FIRST_UNITS = 256
+FIRST_LOOK_S = 2.0
 LOSSLESS_TOLERANCE = 1e-3
 """Greatest relative difference of outputs, max|y − ŷ| / max|y|, that counts as rounding."""
 
@@ -120,12 +122,18 @@ class Trials:
         known = [r for r in race.records.values() if race.proposal(r).quality_key == proposal.quality_key and r.quality]
         if known or not race.promising(record):
             return replace(record, quality=known[0].quality if known else None)
-        return replace(record, quality=self.quality(runner, proposal, self.first_units))
+        return replace(record, quality=self.quality(runner, proposal, self._units_for(runner.typical_s)))
 
     @property
     def first_units(self) -> int:
-        """Units of the selection split that a first look at quality takes."""
-        return min(256, self._job.splits["selection"].units)
+        """Units of the selection split that the least look at quality takes."""
+        return min(FIRST_UNITS, self._job.splits["selection"].units)
+
+    def _units_for(self, call_s: float) -> int:
+        """As many units as a first look has time for."""
+        split = self._job.splits["selection"]
+        affordable = int(FIRST_LOOK_S / call_s * split.units / split.samples)
+        return min(split.units, max(self.first_units, affordable))
 
     def quality(self, runner: Runner, proposal: Proposal, units: int) -> Quality:
         """Drop against the original on ``units`` of the selection split, evenly spread over it."""

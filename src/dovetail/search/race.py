@@ -50,6 +50,11 @@ class Goal:
     certification_units: int = 0
     feasible: Callable[[CandidateRecord], bool] = lambda record: True
 
+    @property
+    def timed(self) -> bool:
+        """Whether the objective is a matter of speed."""
+        return self.objective in ("latency", "throughput")
+
     def cost(self, record: CandidateRecord) -> float:
         """Lower is better; infinite for what has no number."""
         if self.objective == "size":
@@ -130,7 +135,7 @@ class Race:
             usual = [r for r in self._ok() if r.is_baseline and r.recipe.runtime == proposal.recipe.runtime]
             if not proposal.recipe.options:
                 return proposal
-            if usual and min(map(self._log_cost, usual)) <= self._best_log() + math.log(BASELINE_WITHIN):
+            if usual and min(map(self._log_cost, usual)) <= self._bar() + math.log(BASELINE_WITHIN):
                 return proposal
         return None
 
@@ -156,7 +161,7 @@ class Race:
 
     def _next_tuned(self) -> Proposal | None:
         """Neighbours, one option away, of the best recipe of each family that is near the best."""
-        near = [r for r in self.leaders() if self._log_cost(r) <= self._best_log() + TUNE_WITHIN]
+        near = [r for r in self.leaders() if self._optimistic(r) <= self._bar() + TUNE_WITHIN]
         for record in near:
             options = dict(record.recipe.options)
             for proposal in self.space:
@@ -187,17 +192,16 @@ class Race:
         return self._runtime_log(proposal.recipe.runtime) - 0.5 * (math.log(low) + math.log(high))
 
     def _dominated(self, proposal: Proposal) -> bool:
-        if self.goal.objective not in ("latency", "throughput"):
+        if not self.goal.timed:
             return False
-        twins = [self._log_cost(r) for r in self._ok() if self.proposal(r).family == proposal.twin]
+        twins = [self._optimistic(r) for r in self._ok() if self.proposal(r).family == proposal.twin]
         if twins:
-            return min(twins) - PROCESS_SPREAD > self._best_log() + PROCESS_SPREAD
-        optimistic = self._runtime_log(proposal.recipe.runtime) - math.log(proposal.gain[1])
-        return optimistic > self._best_log() + PROCESS_SPREAD
+            return min(twins) > self._bar()
+        return self._runtime_log(proposal.recipe.runtime) - math.log(proposal.gain[1]) > self._bar()
 
     def _twin_suffices(self, proposal: Proposal) -> bool:
         """Same graph with other constants: worth a look only where the twin's quality is in doubt, or it does not run."""
-        if not proposal.twin or self.goal.objective not in ("latency", "throughput"):
+        if not proposal.twin or not self.goal.timed:
             return False
         twins = [r for r in self._ok() if self.proposal(r).family == proposal.twin]
         if not twins:
@@ -213,8 +217,17 @@ class Race:
     def _ok(self) -> list[CandidateRecord]:
         return [r for r in self.records.values() if r.infeasible is None and math.isfinite(self.goal.cost(r))]
 
-    def _best_log(self) -> float:
-        return min((self._log_cost(r) for r in self._ok() if self.passes(r)), default=math.inf)
+    def _bar(self) -> float:
+        """Log cost that something which passes surely reaches: what lies above it with all of its interval is dominated."""
+        return min((self._pessimistic(r) for r in self._ok() if self.passes(r)), default=math.inf)
+
+    def _optimistic(self, record: CandidateRecord) -> float:
+        interval = record.speedup
+        return -math.log(interval.high) if interval is not None and self.goal.timed else self._log_cost(record)
+
+    def _pessimistic(self, record: CandidateRecord) -> float:
+        interval = record.speedup
+        return -math.log(interval.low) if interval is not None and self.goal.timed else self._log_cost(record)
 
     def quality_of(self, record: CandidateRecord) -> Quality | None:
         """Quality of a recipe, its own or that of one with the same outputs."""
@@ -237,7 +250,7 @@ class Race:
 
     def promising(self, record: CandidateRecord) -> bool:
         """Whether its measured cost could still be the best among those that pass."""
-        return self._log_cost(record) <= self._best_log() + 2 * PROCESS_SPREAD
+        return record.is_baseline or self._optimistic(record) <= self._bar()
 
     def chance(self, record: CandidateRecord) -> float:
         """Chance that it will certify; 1 where outputs are unchanged or quality is not judged."""
@@ -265,6 +278,10 @@ class Race:
             chosen = [*chosen[: k - 1], sure[0]]
         return chosen
 
+    def default(self) -> CandidateRecord:
+        """The original with the usual options of the first runtime that runs it, the "before" of every table."""
+        return next(r for r in self.records.values() if r.is_baseline and r.infeasible is None)
+
     def baselines(self) -> list[CandidateRecord]:
         """Baselines that pass, best first."""
         fit = [r for r in self._ok() if r.is_baseline and self.passes(r)]
@@ -272,7 +289,7 @@ class Race:
 
     def fates(self, chosen: Mapping[str, Fate]) -> list[CandidateRecord]:
         """All records with their fate, and the proposals that never ran."""
-        best = self._best_log()
+        best = min((self._log_cost(r) for r in self._ok() if self.passes(r)), default=math.inf)
         result = []
         for key, proposal in self._proposals.items():
             record = self.records.get(key)

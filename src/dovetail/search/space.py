@@ -28,7 +28,7 @@ class Traits:
         free_dims: symbolic dimension → the size that all samples share; empty when sizes vary or nothing is symbolic.
         has_calibration: there are calibration samples.
         lossless_only: no quality can be judged, so outputs must not change.
-        batch: samples per call.
+        margin: permitted quality drop in the metric's unit, for passes that aim at it; ``None`` when it is not known.
     """
 
     kinds: frozenset[str]
@@ -36,17 +36,12 @@ class Traits:
     free_dims: Mapping[str, int]
     has_calibration: bool
     lossless_only: bool
-    batch: int = 1
+    margin: float | None = None
 
     @property
     def transformer(self) -> bool:
         """Attention-like: matrix products between activations, softmax, normalisation."""
         return "Softmax" in self.kinds and bool(self.kinds & {"LayerNormalization", "Attention", "Erf", "Gelu"})
-
-    @property
-    def convolutional(self) -> bool:
-        """Holds convolutions."""
-        return "Conv" in self.kinds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,6 +133,9 @@ def _static_int8(clean: tuple[PassSpec, ...], traits: Traits, environment: Envir
     yield static("int8 minmax", method="minmax")
     yield nncf("int8 nncf mixed", like="int8 nncf", target="openvino", preset="mixed")
     yield nncf("int8 nncf mixed qdq", like="int8 nncf qdq", target="onnx", preset="mixed")
+    if traits.margin:
+        islands = spec("float_islands", **safe, max_drop=traits.margin)
+        yield Chain(label="int8 with float islands", passes=(*clean, islands), gain=gain, like="int8")
     if traits.transformer:
         yield static("int8 smooth", like="", smooth=0.5)
         yield static("int8 matrix products", like="", include_types=["MatMul", "Gemm"])
