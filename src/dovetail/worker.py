@@ -88,6 +88,7 @@ class Worker:
         model = Model(path=Path(path), format=format)
         if format not in chosen.accepts:
             return {"error": f"{spec.name} takes {', '.join(sorted(chosen.accepts))}, not {format}", "stage": "build"}
+        Path(workdir).mkdir(parents=True, exist_ok=True)
         context = PassContext(
             workdir=Path(workdir),
             environment=decode(Environment, environment),

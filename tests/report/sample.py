@@ -324,6 +324,7 @@ def fit(n: int = 36) -> FitResult:
         objective="latency",
         metric="accuracy",
         max_drop="1pp",
+        margin=0.01,
         model_name="resnet20_cifar10.onnx",
         model_hash="b1946ac92492d234",
         workload=workload(),

@@ -8,7 +8,7 @@ import pytest
 import sample
 
 from dovetail.core.outcome import Fate
-from dovetail.report import phrases, view
+from dovetail.report import view
 
 
 def test_original_that_is_the_best_baseline_is_one_column() -> None:
@@ -39,14 +39,6 @@ def test_ratio_without_measured_pairs_says_so() -> None:
     result = sample.bare()
     assert view.ratio_cell(result, result.record(result.winner)) == ("1.77×", "of medians, no interval")
     assert view.ratio_cell(result, result.record(result.best_baseline)) == ("1.00×", "reference")
-
-
-@pytest.mark.parametrize(
-    ("text", "margin"),
-    [("1pp", 0.01), ("1 %", 0.009), ("0.5", 0.5), ("", None), ("much", None), ("nan", None), ("-1pp", None)],
-)
-def test_permitted_drop_in_the_metrics_unit(text: str, margin: float | None) -> None:
-    assert phrases.margin(text, 0.9) == (None if margin is None else pytest.approx(margin))
 
 
 @pytest.mark.parametrize("name", sample.EVERY)

@@ -125,6 +125,7 @@ class FitResult:
         candidates: every candidate with its fate, baselines included.
         front: recipe keys of the certified variants that the user may choose from.
         objective: ``latency``, ``throughput``, ``size`` or ``memory``.
+        margin: permitted drop in the metric's unit; ``None`` when quality was not judged.
         artifact: folder that was written, empty when none was.
         sensitivity: layer → drop it causes alone when quantised, where that was measured.
     """
@@ -147,6 +148,7 @@ class FitResult:
     splits: Mapping[str, int]
     ledger: tuple[LedgerRow, ...]
     relaxation: str = ""
+    margin: float | None = None
     artifact: str = ""
     warnings: tuple[str, ...] = ()
     sensitivity: Mapping[str, float] = field(default_factory=dict)

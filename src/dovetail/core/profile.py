@@ -17,6 +17,7 @@ class KernelTime:
         implementation: what the runtime calls the kernel (``jit_avx512_core_f32``), empty when it does not say.
         dtype: numeric type it computed in, empty when unknown.
         sources: names of the model's operators that were fused into it.
+        constant: it reads nothing but constants, and yet runs at every call.
     """
 
     name: str
@@ -25,6 +26,7 @@ class KernelTime:
     implementation: str = ""
     dtype: str = ""
     sources: tuple[str, ...] = ()
+    constant: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -30,8 +30,6 @@ TEXTS = {
 }
 """Cause → what it consists of."""
 
-# How the profile of ONNX Runtime marks a kernel whose operands are all constants.
-_CONSTANT = "constant operands"
 _INTEGER = frozenset({"int8", "uint8", "i8", "u8"})
 _FLOAT = frozenset({"float32", "f32"})
 _DOT_PRODUCT = frozenset({"avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm"})
@@ -57,7 +55,7 @@ class Patient:
         """The most telling reason why this kernel of the candidate is slow; ``slower_kernel`` when it shows none."""
         op = self._operator(kernel)
         if groups.group_of(kernel) == groups.QUANTIZE:
-            return "weights_dequantized" if kernel.implementation == _CONSTANT else "unfused_quantize"
+            return "weights_dequantized" if kernel.constant else "unfused_quantize"
         if _is_fallback(kernel):
             return "fallback_kernel"
         if kernel.dtype in _INTEGER and self._lacks_dot_product:

@@ -94,7 +94,7 @@ class Runner:
             self.load_s = float(ready["first_answer_s"])
             if ready["non_finite"]:
                 names = ", ".join(ready["non_finite"])
-                raise ChildFailure(Infeasible(stage="run", reason=f"output {names} holds NaN or infinity"))
+                raise self.child.failure("run", f"output {names} holds NaN or infinity")
             warm = self.child.call("warm", timeout_s=conditions.call_limit_s)
             self.typical_s = float(warm["typical_s"])
             self.steady = bool(warm["steady"])

@@ -62,6 +62,7 @@ class Child:
         reply_read, reply_write = os.pipe()
         self._reply = reply_read
         with log.open("ab") as sink:
+            self._log_start = sink.tell()
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "dovetail.worker", str(reply_write), str(os.getpid())],
                 stdin=subprocess.PIPE,
@@ -96,7 +97,7 @@ class Child:
             self._process.stdin.write(json.dumps(self._requests[op]).encode() + b"\n")
             self._process.stdin.flush()
         except (OSError, ValueError):
-            raise self._failure(op, self._death()) from None
+            raise self.failure(op, self._death()) from None
         watcher = _Watcher(self._process.pid, self._limit)
         try:
             line = self._read_line(timeout_s)
@@ -104,15 +105,15 @@ class Child:
             self.peak_memory_bytes = max(self.peak_memory_bytes, watcher.stop())
         if watcher.exceeded:
             self.close()
-            raise self._failure(op, f"used more than the {self._limit or 0:.3g} bytes of memory allowed")
+            raise self.failure(op, f"used more than the {self._limit or 0:.3g} bytes of memory allowed")
         if line is None:
             self.close()
-            raise self._failure(op, f"no answer within {timeout_s:.0f} s")
+            raise self.failure(op, f"no answer within {timeout_s:.0f} s")
         if not line:
-            raise self._failure(op, self._death())
+            raise self.failure(op, self._death())
         reply: dict[str, Any] = json.loads(line)
         if "error" in reply:
-            raise self._failure(str(reply.get("stage", op)), str(reply["error"]), str(reply.get("detail", "")))
+            raise self.failure(str(reply.get("stage", op)), str(reply["error"]), str(reply.get("detail", "")))
         return reply
 
     def close(self) -> None:
@@ -132,6 +133,13 @@ class Child:
         with contextlib.suppress(OSError):
             os.close(self._reply)
         self._reply = -1
+
+    def failure(self, stage: str, reason: str, detail: str = "") -> ChildFailure:
+        """A failure of this process, with the end of what it printed and a command that repeats what it was asked."""
+        if not detail and self._log_path.exists():
+            detail = self._log_path.read_bytes()[self._log_start :].decode(errors="replace")
+        again = reproduce_command(self._requests.values())
+        return ChildFailure(Infeasible(stage=stage, reason=reason, detail=detail[-_DETAIL_CHARS:], reproduce=again))
 
     def _read_line(self, timeout_s: float) -> bytes | None:
         """One answer; empty when the child died, ``None`` at the time limit."""
@@ -158,12 +166,6 @@ class Child:
         if code < 0:
             return f"the process was ended by {signal.Signals(-code).name}"
         return f"the process ended with exit code {code}"
-
-    def _failure(self, stage: str, reason: str, detail: str = "") -> ChildFailure:
-        if not detail and self._log_path.exists():
-            detail = self._log_path.read_text(errors="replace")[-_DETAIL_CHARS:]
-        again = reproduce_command(self._requests.values())
-        return ChildFailure(Infeasible(stage=stage, reason=reason, detail=detail[-_DETAIL_CHARS:], reproduce=again))
 
 
 def reproduce_command(requests: Iterable[Mapping[str, Any]]) -> str:

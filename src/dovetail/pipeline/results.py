@@ -52,6 +52,7 @@ def assemble(job: Job, race: Race, final: Final, ledger: Ledger, command: str) -
         splits={name: split.units for name, split in job.splits.items() if name != "timing"},
         ledger=ledger.rows(),
         relaxation=answer.relaxation,
+        margin=race.goal.margin,
         warnings=job.warnings,
         command=command,
     )

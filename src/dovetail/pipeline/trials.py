@@ -114,7 +114,7 @@ class Trials:
         if error is None or error > LOSSLESS_TOLERANCE:
             shown = "NaN" if error is None else f"{error:.2g}"
             reason = f"outputs differ from the original's by {shown} (relative); {LOSSLESS_TOLERANCE:g} counts as rounding"
-            raise ChildFailure(Infeasible(stage="quality", reason=reason))
+            raise runner.child.failure("quality", reason)
 
     # -- quality -----------------------------------------------------------------------------------------------------
 

@@ -73,7 +73,7 @@ def _pareto_svg(result: FitResult, drawn: Sequence[CandidateRecord], against_qua
     names = {c.record.recipe.key: c.title for c in view.contenders(result)}
     marks = [_pareto_mark(result, c, against_quality, ceiling, largest, names) for c in drawn]
     marks.sort(key=lambda m: (bool(m.label), -m.radius))
-    limit = _limit(result) if against_quality else None
+    limit = result.margin if against_quality else None
     xs = [v for m in marks for v in (m.x, *(m.x_range or ()))]
     ys = [v for m in marks for v in (m.y, *(m.y_range or ()))] + ([limit] if limit is not None else [])
     x = Axis.around(xs, "latency, median per call", units.time, log=max(xs) > 4 * min(xs) > 0)
@@ -131,14 +131,9 @@ def _height(result: FitResult, record: CandidateRecord, against_quality: bool) -
     return value
 
 
-def _limit(result: FitResult) -> float | None:
-    reference = next((c.quality.reference for c in result.candidates if c.quality is not None), None)
-    return None if reference is None else phrases.margin(result.max_drop, reference)
-
-
 def _drop_ceiling(result: FitResult, drawn: Sequence[CandidateRecord]) -> float:
     """The largest drop worth drawing: a collapsed candidate must not squeeze the others into a line."""
-    limit = _limit(result)
+    limit = result.margin
     if not limit:
         return math.inf
     kept = [c.quality.drop.high for c in drawn if c.quality is not None and role(c) not in ("quality", "other")]

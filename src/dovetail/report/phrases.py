@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import TypeGuard
 
 from dovetail.core import units
-from dovetail.core.constraint import DropKind, MaxDrop
 from dovetail.core.measurement import Interval, Measurement
 from dovetail.core.outcome import CandidateRecord, Fate
 
@@ -114,24 +113,6 @@ def throughput(measurement: Measurement | None) -> str:
 def count(n: int) -> str:
     """``8000`` → ``8,000``."""
     return f"{n:,}"
-
-
-def margin(max_drop: str, reference: float) -> float | None:
-    """The permitted drop in the metric's unit; ``None`` when no number was given.
-
-    Args:
-        max_drop: as the user wrote it: ``1pp`` absolute, ``1%`` relative, a bare number in the metric's unit.
-        reference: quality of the original.
-    """
-    text = max_drop.strip().removesuffix("pp").removesuffix("%").strip()
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    if max_drop.strip() != text:
-        value /= 100
-    kind = DropKind.RELATIVE if max_drop.strip().endswith("%") else DropKind.ABSOLUTE
-    return MaxDrop(value=value, kind=kind).margin(reference) if math.isfinite(value) and value >= 0 else None
 
 
 def name(record: CandidateRecord) -> str:

@@ -113,14 +113,8 @@ def _kernel(event: Event, time_s: float) -> KernelTime:
         name=name,
         kind=args["op_name"],
         time_s=time_s,
-        implementation=_implementation(name, args),
+        implementation="nchwc" if name.endswith("_nchwc") else "",
         dtype=_DTYPES.get(first, first),
         sources=(_DECORATION.sub("", name),),
+        constant=args.get("activation_size") == "0" and args.get("parameter_size", "0") != "0",
     )
-
-
-def _implementation(name: str, args: Mapping[str, Any]) -> str:
-    """ONNX Runtime names no kernels; known are the blocked layout, and that nothing but constants was read."""
-    if args.get("activation_size") == "0" and args.get("parameter_size", "0") != "0":
-        return "constant operands"
-    return "nchwc" if name.endswith("_nchwc") else ""
