@@ -49,7 +49,7 @@ class Result:
         return self.fit.record(self.fit.winner) if self.fit.winner else None
 
     def __str__(self) -> str:
-        return self.fit.headline
+        return f"{self.status}: {self.fit.headline}"
 
     def _repr_html_(self) -> str:
         from dovetail.report.notebook import result_html

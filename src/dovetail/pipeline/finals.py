@@ -11,8 +11,9 @@ import numpy as np
 
 from dovetail.certify.quality import certify_family
 from dovetail.certify.speed import CONFIDENCE, drift_note, limit_certificate, ratio_interval, speed_certificate
-from dovetail.core.certificate import Certificate
+from dovetail.core.certificate import Certificate, Verdict
 from dovetail.core.constraint import Constraint
+from dovetail.core.errors import DovetailError
 from dovetail.core.measurement import Interval
 from dovetail.core.outcome import CandidateRecord, Infeasible
 from dovetail.data.looks import record_look
@@ -25,8 +26,8 @@ from dovetail.pipeline.job import Job
 from dovetail.pipeline.trials import Trials
 from dovetail.search.race import Race
 
-ROUNDS = 6
-BLOCKS = 5
+ROUNDS = 8
+BLOCKS = 4
 BLOCK_S = 0.15
 REFINE_ROUNDS = 2
 REFINED = 5
@@ -212,10 +213,9 @@ class Finals:
         default = race.default()
         compared = {r.recipe.key: r for r in (*chosen, *baselines, default)}
         found = self._measure(list(compared.values()), self.rounds, self._job.wish.seed, on_round)
-        timed = [r for r in baselines if r.recipe.key in found.measurements]
-        best = min(timed or [default], key=lambda r: found.measurements[r.recipe.key].latency_s)
-        lossy = [] if race.proposal(best).lossless else [best]
+        lossy = [r for r in baselines if not race.proposal(r).lossless]
         quality = self._certify_quality(race, [*chosen, *lossy])
+        best = self._best_baseline([*baselines, default], quality, lossy, found)
         judge = _Judge(self._job, found, best.recipe.key, max(1, len(chosen)))
         records = {key: judge.certified(record, quality.get(key)) for key, record in compared.items()}
         timed_finalists = (r.recipe.key for r in chosen if r.recipe.key in found.measurements)
@@ -226,6 +226,21 @@ class Finals:
             finalists=tuple(sorted(timed_finalists, key=lambda key: found.measurements[key].latency_s)),
             duel=found,
         )
+
+    def _best_baseline(
+        self,
+        baselines: Sequence[CandidateRecord],
+        quality: Mapping[str, Certificate],
+        lossy: Sequence[CandidateRecord],
+        found: Duel,
+    ) -> CandidateRecord:
+        """The fastest that was measured; one in lower precision only when its quality is certified."""
+        refused = {r.recipe.key for r in lossy if not _is_certified(quality.get(r.recipe.key))}
+        timed = [r for r in baselines if r.recipe.key in found.measurements and r.recipe.key not in refused]
+        if not timed:
+            reasons = "; ".join(failure.reason for failure in found.failures.values())
+            raise DovetailError(f"no baseline could be measured: {reasons}", hint="run it again; finished trials are kept")
+        return min(timed, key=lambda r: found.measurements[r.recipe.key].latency_s)
 
     def _certify_quality(self, race: Race, records: Sequence[CandidateRecord]) -> dict[str, Certificate]:
         """Looks at the certification split, once, for all finalists together."""
@@ -309,6 +324,10 @@ class _Judge:
             batch = measurement.batch
             interval = Interval(point=batch / interval.point, low=batch / interval.high, high=batch / interval.low)
         return limit_certificate(constraint, interval, n=len(calls), needed=min_samples(quantile), environment=machine)
+
+
+def _is_certified(certificate: Certificate | None) -> bool:
+    return certificate is not None and certificate.verdict is Verdict.CERTIFIED
 
 
 def _exactly(value: float | None) -> Interval | None:

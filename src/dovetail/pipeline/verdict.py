@@ -120,7 +120,6 @@ def improves(record: CandidateRecord, baseline: CandidateRecord, objective: str)
 
 
 def _won(record: CandidateRecord, baseline: CandidateRecord, objective: str, status: FitStatus, reason: str) -> Answer:
-    word = "certified" if status is FitStatus.CERTIFIED else "best effort"
     if objective in ("size", "memory"):
         gain = f"{cost(baseline, objective) / cost(record, objective):.2f}× smaller {objective}"
     else:
@@ -129,7 +128,7 @@ def _won(record: CandidateRecord, baseline: CandidateRecord, objective: str, sta
         gain = f"{units.ratio(speed.point)} faster than the best baseline ({speed.low:.2f} to {speed.high:.2f})"
     tail = f"; {reason}" if reason else ""
     return Answer(
-        status=status, headline=f"{word}: {record.label} is {gain}{tail}", winner=record.recipe.key, beats=True
+        status=status, headline=f"{record.label} is {gain}{tail}", winner=record.recipe.key, beats=True
     )
 
 
@@ -163,7 +162,7 @@ def _infeasible(ran: Sequence[CandidateRecord], constraints: Sequence[Constraint
     claim = missed[0].claim if missed else "the limits"
     return Answer(
         status=FitStatus.INFEASIBLE,
-        headline=f"infeasible: nothing within the quality limit meets {claim}",
+        headline=f"nothing within the quality limit meets {claim}",
         winner="",
         beats=False,
         relaxation=nearest,

@@ -1,0 +1,259 @@
+"""Ask/tell: what is tried next, what is dropped, who becomes a finalist. Nothing here runs a model."""
+
+import math
+
+import pytest
+from search_samples import broken, drop, race, record
+
+from dovetail.core.outcome import Fate
+from dovetail.search.race import Goal, Strategy, certification_chance
+
+
+def play(subject, speed, quality=lambda proposal: None):
+    """Tells the race what each recipe it asks for is like; returns the recipes in the order asked."""
+    asked = []
+    while (proposal := subject.ask()) is not None:
+        asked.append(proposal)
+        assert len(asked) <= len(subject.space), "the race asks for a recipe twice"
+        speedup = speed(proposal)
+        subject.tell(broken(proposal) if speedup is None else record(proposal, speedup, quality=quality(proposal)))
+    return asked
+
+
+def is_int8(proposal):
+    return any(step.name.startswith("quantize") for step in proposal.recipe.passes)
+
+
+def chain(subject, label, runtime="onnxruntime"):
+    return next(p for p in subject.space if p.label == f"{label} · {runtime}")
+
+
+# -- missing numbers -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("objective", ["latency", "throughput", "size", "memory"])
+def test_a_record_without_a_number_never_ranks_and_never_wins(objective):
+    subject = race(Goal(objective=objective, margin=0.01, certification_units=5000))
+    empty, full = chain(subject, "int8"), chain(subject, "int8 nncf qdq")
+    baseline = subject.space[0]
+    for proposal in (baseline, full):
+        subject.tell(record(proposal, 1.5, quality=drop(0.0)))
+    subject.tell(record(empty, None, quality=drop(0.0)))
+    assert subject.goal.cost(subject.records[empty.recipe.key]) == math.inf
+    for ranking in (subject.ranked(), subject.leaders(), subject.finalists(5), subject.baselines()):
+        assert empty.recipe.key not in {r.recipe.key for r in ranking}
+    assert not subject.promising(subject.records[empty.recipe.key])
+
+
+def test_a_nan_speedup_is_a_missing_number():
+    subject = race()
+    proposal = chain(subject, "int8")
+    subject.tell(record(subject.space[0], 1.0, quality=drop(0.0)))
+    subject.tell(record(proposal, None, size_bytes=math.nan))
+    assert Goal(objective="size").cost(subject.records[proposal.recipe.key]) == math.inf
+    assert subject.ranked() == []
+
+
+def test_a_failed_candidate_with_a_goal_and_limits_raises_nothing():
+    """A failed candidate with a goal raises TypeError in another tool's search."""
+    limited = Goal(margin=0.01, certification_units=5000, feasible=lambda r: (r.size_bytes or math.inf) < 1e9)
+    subject = race(limited)
+    asked = play(subject, lambda p: None if is_int8(p) else 1.0, lambda p: drop(0.0))
+    assert any(is_int8(p) for p in asked)
+    failed = next(p for p in asked if is_int8(p))
+    assert subject.passes(subject.records[failed.recipe.key]) is False
+    fates = {r.recipe.key: r for r in subject.fates({})}
+    assert fates[failed.recipe.key].fate is Fate.INFEASIBLE
+    assert "SIGSEGV" in fates[failed.recipe.key].reason
+
+
+def test_when_everything_fails_the_race_still_ends():
+    subject = race()
+    play(subject, lambda proposal: None)
+    assert subject.ranked() == subject.baselines() == subject.finalists(3) == []
+    assert {r.fate for r in subject.fates({})} <= {Fate.INFEASIBLE, Fate.PREDICTED_OUT, Fate.OUT_OF_TIME}
+
+
+# -- order ---------------------------------------------------------------------------------------------------------------
+
+
+def test_baselines_of_every_runtime_come_before_any_candidate():
+    asked = play(race(), lambda proposal: 1.0, lambda proposal: drop(0.0))
+    first_candidate = next(i for i, p in enumerate(asked) if not p.baseline)
+    assert {p.recipe.runtime for p in asked[:first_candidate]} == {"onnxruntime", "openvino"}
+
+
+def test_a_race_ends_with_the_best_and_tries_a_part_of_the_space():
+    def speed(proposal):
+        options = dict(proposal.recipe.options)
+        gain = 2.0 if is_int8(proposal) else 1.0
+        return gain * (1.1 if options.get("threads") == 2 else 1.0) * (1.05 if options.get("io_binding") else 1.0)
+
+    subject = race()
+    asked = play(subject, speed, lambda proposal: drop(0.0))
+    best = max(speed(p) for p in subject.space)
+    assert speed(subject.proposal(subject.ranked()[0])) == pytest.approx(best)
+    assert len(asked) < len(subject.space)
+
+
+def test_what_is_dominated_even_at_its_best_is_not_tried():
+    """On a runtime five times slower, no chain whose assumed gain is at most 1.5 can win."""
+    subject = race()
+    asked = play(subject, lambda p: 1.0 if p.recipe.runtime == "onnxruntime" else 0.2, lambda p: drop(0.0))
+    slow = [p for p in asked if p.recipe.runtime == "openvino" and p.recipe.passes]
+    assert all(p.gain[1] >= 4 for p in slow)
+    reasons = {r.reason for r in subject.fates({}) if r.fate is Fate.PREDICTED_OUT}
+    assert any("slower than what was measured" in reason for reason in reasons)
+
+
+def test_a_slow_lossy_candidate_drops_nothing_that_is_measured_faster():
+    subject = race()
+    baseline, candidate = subject.space[0], chain(subject, "int8")
+    subject.tell(record(baseline, 1.0))
+    subject.tell(record(candidate, 3.0, quality=drop(0.2)))
+    assert subject.passes(subject.records[candidate.recipe.key]) is False
+    assert [r.recipe.key for r in subject.leaders()] == [baseline.recipe.key]
+    fates = {r.recipe.key: r.fate for r in subject.fates({})}
+    assert fates[candidate.recipe.key] is Fate.QUALITY
+
+
+def test_other_constants_are_tried_only_where_quality_is_in_doubt():
+    sure, doubtful = race(), race()
+    for subject, loss in ((sure, 0.0), (doubtful, 0.012)):
+        play(subject, lambda p: 2.0 if is_int8(p) else 1.0, lambda p, loss=loss: drop(loss if is_int8(p) else 0.0))
+    labels = [{p.label for r in s.records.values() if (p := s.proposal(r))} for s in (sure, doubtful)]
+    assert not any("percentile" in label for label in labels[0])
+    assert any("percentile" in label for label in labels[1])
+
+
+def test_other_constants_are_tried_where_the_first_does_not_run():
+    subject = race()
+    play(
+        subject,
+        lambda p: None if p.label.startswith("int8 ·") else 2.0 if is_int8(p) else 1.0,
+        lambda p: drop(0.0),
+    )
+    assert any(subject.proposal(r).label.startswith("int8 percentile") for r in subject.records.values())
+
+
+@pytest.mark.parametrize("strategy", [Strategy.RANDOM, Strategy.EXHAUSTIVE])
+def test_the_strategies_of_comparison_try_everything_once(strategy):
+    subject = race(strategy=strategy)
+    asked = play(subject, lambda p: 1.0, lambda p: drop(0.0))
+    assert sorted(p.recipe.key for p in asked) == sorted(p.recipe.key for p in subject.space)
+    baselines = sum(p.baseline for p in subject.space)
+    assert all(p.baseline for p in asked[:baselines])
+
+
+def test_recipes_found_on_the_way_are_tried_too():
+    subject = race()
+    rest = subject.space.pop()
+    subject._proposals.pop(rest.recipe.key)
+    subject.extend([rest, rest])
+    assert subject.space.count(rest) == 1
+    subject.tell(record(rest, 1.0))
+    assert subject.proposal(subject.records[rest.recipe.key]) is rest
+
+
+# -- quality -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_recipe_without_quality_is_neither_passed_nor_failed():
+    subject = race()
+    proposal = chain(subject, "int8")
+    subject.tell(record(subject.space[0], 1.0))
+    subject.tell(record(proposal, 2.0))
+    told = subject.records[proposal.recipe.key]
+    assert subject.passes(told) is None
+    assert subject.chance(told) == 0.0
+    assert subject.ranked() == subject.finalists(3) == []
+
+
+def test_recipes_with_the_same_outputs_share_their_quality():
+    subject = race()
+    proposal = chain(subject, "int8")
+    other = next(p for p in subject.space if p.quality_key == proposal.quality_key and p is not proposal)
+    subject.tell(record(proposal, 2.0, quality=drop(0.001)))
+    subject.tell(record(other, 2.1))
+    assert subject.quality_of(subject.records[other.recipe.key]) == drop(0.001)
+    assert subject.passes(subject.records[other.recipe.key])
+
+
+def test_a_lossless_recipe_that_was_seen_to_lose_quality_does_not_pass():
+    """A runtime that computes something else is no baseline, whatever the recipe promises."""
+    subject = race()
+    wrong = chain(subject, "original", "openvino")
+    assert wrong.lossless
+    subject.tell(record(subject.space[0], 1.0, quality=drop(0.0)))
+    subject.tell(record(wrong, 50.0, quality=drop(0.8)))
+    assert subject.passes(subject.records[wrong.recipe.key]) is False
+    assert [r.recipe.key for r in subject.baselines()] == [subject.space[0].recipe.key]
+
+
+def test_without_a_margin_quality_is_not_asked_for():
+    subject = race(Goal(), lossless_only=True, has_calibration=False)
+    play(subject, lambda p: 1.2 if p.recipe.passes else 1.0)
+    assert subject.ranked()
+    assert subject.chance(subject.ranked()[0]) == 1.0
+
+
+# -- finalists -----------------------------------------------------------------------------------------------------------
+
+
+def told(subject, **seen):
+    for label, (speedup, loss) in seen.items():
+        proposal = chain(subject, label.replace("_", " "))
+        subject.tell(record(proposal, speedup, quality=drop(loss)))
+    return subject
+
+
+def labels(subject, records):
+    return [subject.proposal(r).label.partition(" · ")[0] for r in records]
+
+
+def test_finalists_are_of_different_families_and_likely_to_certify():
+    subject = told(race(), original=(1.0, 0.0), int8=(3.0, 0.009), int8_nncf_qdq=(2.5, 0.001), clean=(1.1, 0.0))
+    tuned = next(p for p in subject.space if p.family == chain(subject, "int8 nncf qdq").family and p.recipe.options)
+    subject.tell(record(tuned, 2.6, quality=drop(0.001)))
+    assert labels(subject, subject.finalists(1)) == ["int8 nncf qdq"]
+    assert labels(subject, subject.finalists(3)) == ["int8 nncf qdq", "clean"]
+
+
+def test_the_last_place_goes_to_one_that_is_sure():
+    subject = told(race(), original=(1.0, 0.0), int8=(3.0, 0.0062), int8_nncf_qdq=(2.5, 0.0062), clean=(1.2, 0.0))
+    assert 0.5 <= subject.chance(subject.records[chain(subject, "int8").recipe.key]) < 0.9
+    assert labels(subject, subject.finalists(2)) == ["int8", "clean"]
+
+
+def test_baselines_are_no_finalists():
+    subject = told(race(), original=(1.0, 0.0))
+    assert subject.finalists(3) == []
+    assert labels(subject, subject.baselines()) == ["original"]
+
+
+# -- the chance of a certificate -----------------------------------------------------------------------------------------
+
+
+def test_the_chance_grows_with_data_and_margin_and_falls_with_the_drop():
+    base = certification_chance(drop(0.004, 0.004), 0.01, 2000)
+    assert certification_chance(drop(0.004, 0.004), 0.01, 8000) > base
+    assert certification_chance(drop(0.004, 0.004), 0.02, 2000) > base
+    assert certification_chance(drop(0.008, 0.004), 0.01, 2000) < base
+    assert 0 <= base <= 1
+
+
+def test_the_chance_at_its_ends():
+    assert certification_chance(drop(0.0, 0.0), 0.01, 1000) == pytest.approx(1.0)
+    assert certification_chance(drop(0.05, 0.0), 0.01, 1000) == pytest.approx(0.0)
+    assert certification_chance(drop(0.0), 0.01, 0) == 0.0
+
+
+def test_fates_cover_the_whole_space_with_a_reason_each():
+    subject = race()
+    play(subject, lambda p: 2.0 if is_int8(p) else 1.0, lambda p: drop(0.0))
+    winner = subject.ranked()[0].recipe.key
+    fates = subject.fates({winner: Fate.WINNER})
+    assert {r.recipe.key for r in fates} == {p.recipe.key for p in subject.space}
+    assert [r.recipe.key for r in fates if r.fate is Fate.WINNER] == [winner]
+    told_so = (Fate.WINNER, Fate.BASELINE)
+    assert all(r.reason or r.fate in told_so for r in fates)
