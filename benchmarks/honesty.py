@@ -1,25 +1,23 @@
-"""How often Dovetail certifies what is not true, and how often what is: ``python benchmarks/honesty.py simulate``.
+"""How often Dovetail certifies what is not true, and how often what is.
 
-Draws outcomes of a candidate whose true drop equals the limit exactly, passes them through the product's own certificates, and
-counts those certified; then the same for a harmless candidate. Appends one row to ``benchmarks/results/honesty.jsonl``.
+``python benchmarks/honesty.py simulate`` draws outcomes of a candidate whose true drop equals the limit exactly, passes them
+through the product's own certificates, and counts those certified; then the same for a harmless candidate.
+``python benchmarks/honesty.py aa`` measures recipes against themselves and counts the claims of a difference. Each appends one
+row to ``benchmarks/results/honesty.jsonl``.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import math
-import os
-import platform
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+import rows
+import self_duels
 from numpy.typing import NDArray
 from scipy import stats
 
@@ -29,7 +27,6 @@ from dovetail.core.certificate import Verdict
 from dovetail.core.constraint import MaxDrop
 from dovetail.core.protocols import Metric
 
-RESULTS = Path(__file__).parent / "results" / "honesty.jsonl"
 ALPHA = 0.05
 MARGIN = 0.01
 ALLOWED = 62
@@ -162,19 +159,9 @@ def power(draws: int, seed: int) -> list[dict[str, Any]]:
     return rows
 
 
-def record(part: str, config: dict[str, object], figures: dict[str, object]) -> None:
-    """Appends one row: what was run, with which versions, where, and what came out."""
-    row = {
-        "part": part,
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "config": config,
-        "versions": {name: version(name) for name in ("dovetail", "numpy", "scipy")} | {"python": platform.python_version()},
-        "machine": {"processor": platform.machine(), "system": platform.system(), "cores": os.cpu_count()},
-        "figures": figures,
-    }
-    RESULTS.parent.mkdir(parents=True, exist_ok=True)
-    with RESULTS.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(row, sort_keys=True) + "\n")
+def record(part: str, config: Mapping[str, object], figures: Mapping[str, object]) -> None:
+    """Appends one row."""
+    rows.append("honesty", {"part": part, **config}, figures)
 
 
 def simulate(draws: int, seed: int) -> bool:
@@ -197,7 +184,10 @@ def main() -> int:
     simulation = parts.add_parser("simulate", help="false-certification and power tables")
     simulation.add_argument("--draws", type=int, default=1000, help="per cell; the promises are of 1000")
     simulation.add_argument("--seed", type=int, default=0)
+    self_duels.add_options(parts.add_parser("aa", help="recipes measured against themselves"))
     arguments = parser.parse_args()
+    if arguments.part == "aa":
+        return 0 if self_duels.aa(arguments, record) else 1
     return 0 if simulate(arguments.draws, arguments.seed) else 1
 
 

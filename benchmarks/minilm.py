@@ -1,4 +1,4 @@
-"""all-MiniLM-L6-v2 as an ONNX graph: BERT with six layers, mean pooling and normalisation (Reimers & Gurevych 2019), from its weights.
+"""all-MiniLM-L6-v2 as an ONNX graph: six layers of BERT, mean pooling, normalisation (Reimers & Gurevych 2019).
 
 The modules carry the names of the published checkpoint, so that its tensors load as they are.
 """
@@ -32,6 +32,7 @@ class Embeddings(nn.Module):
         self.LayerNorm = nn.LayerNorm(HIDDEN, EPSILON)
 
     def forward(self, ids_BS: Tensor, types_BS: Tensor) -> Tensor:
+        """Their sum, normalised."""
         positions_S = torch.arange(ids_BS.shape[1], device=ids_BS.device)
         h_BSD = self.word_embeddings(ids_BS) + self.token_type_embeddings(types_BS)
         return self.LayerNorm(h_BSD + self.position_embeddings(positions_S))
@@ -48,6 +49,7 @@ class Layer(nn.Module):
         self.output = _output(INNER)
 
     def forward(self, h_BSD: Tensor, bias_B11S: Tensor) -> Tensor:
+        """``bias_B11S`` is added to the scores: 0, or hugely negative at padding."""
         q, k, v = (
             linear(h_BSD).unflatten(-1, (HEADS, HIDDEN // HEADS)).transpose(1, 2) for linear in self.attention["self"].values()
         )
@@ -75,6 +77,7 @@ class MiniLm(nn.Module):
         self.encoder = nn.ModuleDict({"layer": nn.ModuleList(Layer() for _ in range(LAYERS))})
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor) -> Tensor:
+        """All inputs are int64 ``[B, S]``; the mask is 1 at tokens and 0 at padding."""
         mask_BS = attention_mask.to(self.embeddings.word_embeddings.weight.dtype)
         bias_B11S = (1 - mask_BS)[:, None, None] * torch.finfo(mask_BS.dtype).min
         h_BSD = self.embeddings(input_ids, token_type_ids)

@@ -18,12 +18,17 @@ import yaml
 from samples import data_folder
 
 from dovetail.api import make_request
-from dovetail.pipeline.describe import Request, cache_folder
+from dovetail.export.artifact import read_manifest, variant_model
+from dovetail.measure.arena import Conditions, Contestant
+from dovetail.pipeline.describe import MEMORY_SHARE, Request, cache_folder
+from dovetail.pipeline.job import Job
 
 HERE = Path(__file__).resolve().parent
 WORK = cache_folder() / "benchmarks"
 IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
 CIFAR10 = "cifar10/cifar10_test.npz"
+PATIENCE_S = 3600.0
+"""Longest time for one command of a measured process: torch compiles for minutes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,9 +145,30 @@ def request(
     return made if cache is None else replace(made, cache=cache)
 
 
+def conditions(job: Job, logs: Path) -> Conditions:
+    """What is the same for all sides of a measurement: the samples that the fit itself is timed on, one a call."""
+    return Conditions(
+        split=job.splits["timing"].folder,
+        indices=job.timing_indices,
+        batch=1,
+        logs=logs,
+        memory_limit_bytes=MEMORY_SHARE * job.environment.memory_bytes,
+        start_limit_s=PATIENCE_S,
+        call_limit_s=PATIENCE_S,
+    )
+
+
+def answer(artifact: Path, name: str) -> Contestant:
+    """An artifact's first variant as a side of a measurement."""
+    variant = read_manifest(artifact).variants[0]
+    return Contestant(recipe=variant.recipe, model=variant_model(artifact, variant), name=name)
+
+
 def add_models_option(parser: argparse.ArgumentParser, default: Sequence[str]) -> None:
     """``--models a,b``, by default ``default``."""
-    parser.add_argument("--models", type=_names, default=list(default), help=f"of {','.join(REFERENCES)} (default: {','.join(default)})")
+    parser.add_argument(
+        "--models", type=_names, default=list(default), help=f"of {','.join(REFERENCES)} (default: {','.join(default)})"
+    )
     parser.add_argument("--work", type=Path, default=WORK, help=f"folder for everything that is made (default: {WORK})")
 
 

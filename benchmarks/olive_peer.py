@@ -50,7 +50,10 @@ def main() -> None:
         {
             "input_model": {"type": "OnnxModel", "model_path": model},
             "systems": {
-                "here": {"type": "LocalSystem", "accelerators": [{"device": "cpu", "execution_providers": ["CPUExecutionProvider"]}]}
+                "here": {
+                    "type": "LocalSystem",
+                    "accelerators": [{"device": "cpu", "execution_providers": ["CPUExecutionProvider"]}],
+                }
             },
             "data_configs": [data],
             "passes": {"quantise": {"type": "OnnxStaticQuantization", "data_config": "calibration"}},

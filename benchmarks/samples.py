@@ -1,6 +1,6 @@
 """Samples of the reference models that are not a plain array file; a job names them as ``samples.py:function``.
 
-Each function yields ``(feeds, group, label)``. The group is the independent source: the sentence pair, the speaker, the recording.
+Each function yields ``(feeds, group, label)``. The group is the independent source: the pair, the speaker, the recording.
 """
 
 from __future__ import annotations

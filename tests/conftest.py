@@ -4,7 +4,7 @@ import fcntl
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
@@ -37,41 +37,71 @@ def environment(tmp_path: Path) -> dict[str, str]:
 
 @pytest.fixture
 def dovetail(tmp_path: Path, environment: dict[str, str]) -> Dovetail:
-    """Runs the command line in a process of its own, in an empty folder."""
+    """Runs the command line in a process of its own, in the folder ``here``; its final measurement takes two short rounds."""
     here = tmp_path / "here"
     here.mkdir()
 
-    def run(*arguments: object, cwd: Path = here) -> subprocess.CompletedProcess[str]:
-        return run_dovetail(arguments, cwd, environment)
+    def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+        command = dovetail_command(arguments, rounds=2)
+        return subprocess.run(command, cwd=here, env=environment, capture_output=True, text=True, timeout=300)
 
     return run
 
 
 @pytest.fixture(scope="session")
 def fitted(tmp_path_factory: pytest.TempPathFactory, digits: Path) -> Path:
-    """The digits example fitted once on ONNX Runtime: the folder that ``dovetail optimize`` wrote. Do not change it."""
+    """Folder with the digits example fitted once on ONNX Runtime. Look at it, and change nothing in it.
+
+    ``fit/`` is what ``dovetail optimize`` wrote, ``result.json`` what it printed, ``sockets`` what it and its children opened.
+    """
     home = tmp_path_factory.getbasetemp()
-    home = home.parent / "shared-fit" if "PYTEST_XDIST_WORKER" in os.environ else home / "shared-fit"
+    home = (home.parent if "PYTEST_XDIST_WORKER" in os.environ else home) / "fitted"
     home.mkdir(exist_ok=True)
     with (home / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (home / "fit" / "manifest.json").exists():
-            wishes = ["--metric", "accuracy", "--max-drop", "3pp", "--runtime", "onnxruntime", "--budget", "25s"]
-            arguments = [digits / "digits.onnx", "--data", digits / "digits.npz", *wishes, "--out", "fit", "--json"]
-            done = run_dovetail(["optimize", *arguments], home, private_environment(home))
+        if not (home / "result.json").exists():
+            wishes = ["--metric", "accuracy", "--max-drop", "3pp", "--runtime", "onnxruntime", "--budget", "20s"]
+            files = [digits / "digits.onnx", "--data", digits / "digits.npz"]
+            command = dovetail_command(["optimize", *files, *wishes, "--out", "fit", "--json"], rounds=6)
+            environment = {**private_environment(home), **socket_watch(home / "sockets")}
+            done = subprocess.run(command, cwd=home, env=environment, capture_output=True, text=True, timeout=300)
             assert done.returncode == 0, done.stderr
+            (home / "progress").write_text(done.stderr)
             (home / "result.json").write_text(done.stdout)
-    return home / "fit"
+    return home
+
+
+def dovetail_command(arguments: Iterable[object], *, rounds: int | None = None) -> list[str]:
+    """The command line with short blocks in the final measurement, for tests that its precision does not concern."""
+    shorter = f"finals.ROUNDS, finals.BLOCKS, finals.BLOCK_S, finals.START_S = {rounds}, 3, 0.02, 0.3"
+    prelude = f"from dovetail.pipeline import finals; {shorter}; " if rounds else ""
+    return [sys.executable, "-c", f"{prelude}from dovetail.cli import main; main()", *map(str, arguments)]
 
 
 def private_environment(folder: Path) -> dict[str, str]:
+    """Cache and temporary files, and with them the measurement lock, under a folder."""
     scratch = folder / "tmp"
     scratch.mkdir(exist_ok=True)
     private = {"DOVETAIL_CACHE": str(folder / "cache"), "TMPDIR": str(scratch), "OMP_NUM_THREADS": "1", "COLUMNS": "120"}
     return {**os.environ, **private}
 
 
-def run_dovetail(arguments: object, cwd: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    code = "from dovetail.cli import main; main()"
-    command = [sys.executable, "-c", code, *map(str, arguments)]
-    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
+WATCH = """
+import os, sys
+
+def hook(event, arguments):
+    if event in ("socket.connect", "socket.bind", "socket.sendto", "socket.getaddrinfo", "socket.gethostbyname"):
+        with open(os.environ["SOCKET_LOG"], "a") as log:
+            log.write(f"{event} {arguments[1:]}\\n")
+
+sys.addaudithook(hook)
+open(os.environ["SOCKET_LOG"], "a").write(f"watching {os.getpid()}\\n")
+"""
+
+
+def socket_watch(log: Path) -> dict[str, str]:
+    """Environment in which every Python process, children included, notes in a file which sockets it opens."""
+    site = log.parent / "watch"
+    site.mkdir()
+    (site / "sitecustomize.py").write_text(WATCH)
+    return {"PYTHONPATH": str(site), "SOCKET_LOG": str(log)}

@@ -52,7 +52,8 @@ def record(proposal: Proposal, speedup: float | None = 1.0, **known: object) -> 
     """What became of a proposal; ``speedup`` None leaves it without any measurement."""
     timed: Mapping[str, object] = {}
     if speedup is not None:
-        measured = Measurement(block_medians_s=((1e-3 / speedup,),), calls=100, quantiles_s={})
+        blocks = ((1e-3 / speedup,),)
+        measured = Measurement(block_medians_s=blocks, calls=100, quantiles_s={}, peak_memory_bytes=1e8 / speedup)
         interval = Interval(point=speedup, low=speedup * math.exp(-0.03), high=speedup * math.exp(0.03))
         timed = {"speedup": interval, "screening": measured, "size_bytes": 1e6}
     fate = Fate.BASELINE if proposal.baseline else Fate.RUNNER_UP

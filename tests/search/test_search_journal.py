@@ -36,7 +36,7 @@ def test_resuming_leaves_finished_rows_byte_identical(path):
     assert path.read_bytes().startswith(before)
 
 
-@pytest.mark.parametrize("torn", [b'{"kind": "trial", "key": "b", "rec', b'{"kind": "trial", "key": "b"}', b"\x00\x00", b"\xff\n"])
+@pytest.mark.parametrize("torn", [b'{"kind": "trial", "rec', b'{"kind": "trial", "key": "b"}', b"\x00\x00", b"\xff\n", b"7\n"])
 def test_a_torn_last_line_is_dropped(path, torn):
     Journal(path, "job").add("trial", "a", {})
     whole = path.read_bytes()
@@ -48,7 +48,17 @@ def test_a_torn_last_line_is_dropped(path, torn):
     assert [row["key"] for row in Journal(path, "job").rows] == ["a", "b"]
 
 
-@pytest.mark.parametrize("other", [b"", b"not json\n", b"[]\n", b'"text"\n', b'{"kind": "job", "schema": 1, "job": "theirs"}\n', b'{"kind": "job", "schema": 99, "job": "job"}\n'])  # fmt: skip
+STRANGERS = [
+    b"",
+    b"not json\n",
+    b"[]\n",
+    b'"text"\n',
+    b'{"kind": "job", "schema": 1, "job": "theirs"}\n',
+    b'{"kind": "job", "schema": 99, "job": "job"}\n',
+]
+
+
+@pytest.mark.parametrize("other", STRANGERS)
 def test_a_journal_of_another_job_is_set_aside(path, other):
     path.write_bytes(other)
     for number in (1, 2):
@@ -66,9 +76,16 @@ def test_several_journals_are_set_aside_under_names_of_their_own(path):
     assert names == {"one": "journal-1.jsonl", "two": "journal-2.jsonl", "three": "journal.jsonl"}
 
 
-def test_a_folder_that_is_not_there_is_a_storage_error(path):
+def test_its_folder_is_made(path):
+    deep = path.parent / "not" / "there" / "journal.jsonl"
+    Journal(deep, "job").add("trial", "a", {})
+    assert len(deep.read_text().splitlines()) == 2
+
+
+def test_a_folder_that_cannot_be_made_is_a_storage_error(path):
+    path.write_text("a file")
     with pytest.raises(StorageError, match="cannot write the journal"):
-        Journal(path.parent / "gone" / "journal.jsonl", "job")
+        Journal(path / "journal.jsonl", "job")
 
 
 def test_a_killed_writer_leaves_whole_rows(path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 
 import typer
@@ -18,6 +19,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+_STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+
 for _verb in (optimize, analyze, bench, explain, verify, init, doctor):
     app.command(name=_verb.__name__.rpartition(".")[2], epilog=_verb.EXAMPLES)(_verb.command)
 
@@ -38,6 +41,11 @@ def main(arguments: list[str] | None = None) -> None:
     except DovetailError as exc:
         typer.echo(f"error: {exc}", err=True)
         sys.exit(exc.exit_code)
+    except OSError as exc:
+        if exc.errno not in _STORAGE:
+            raise
+        typer.echo(f"error: {exc.filename or 'storage'}: cannot be written: {exc.strerror}", err=True)
+        sys.exit(DovetailError.exit_code)
     except KeyboardInterrupt:
         typer.echo("stopped; finished trials are in the journal, and the same command goes on from there", err=True)
         sys.exit(130)

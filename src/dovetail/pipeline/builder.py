@@ -111,7 +111,9 @@ class Builder:
             "format": answer["format"],
             "seconds": time.monotonic() - started,
         }
-        done.write_text(json.dumps(row))
+        partial = done.with_suffix(".part")
+        partial.write_text(json.dumps(row))
+        partial.replace(done)
         self.built += 1
         return Built(model=Model(path=folder / row["file"], format=row["format"]), seconds=row["seconds"])
 

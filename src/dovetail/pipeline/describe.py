@@ -75,15 +75,18 @@ class Request:
     command: str = ""
 
     def claim_out(self) -> Path:
-        """Makes the output folder and checks that it can be written.
+        """Checks that the output folder can be made and written; one that is new is not kept until there is a journal.
 
         Raises:
             StorageError: it cannot.
         """
+        fresh = not self.out.exists()
         try:
             self.out.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=self.out):
                 pass
+            if fresh:
+                self.out.rmdir()
             self.cache.mkdir(parents=True, exist_ok=True)
         except OSError as exc:
             where = str(exc.filename or self.out)

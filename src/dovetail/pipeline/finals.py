@@ -89,7 +89,7 @@ class Finals:
         leaders, baselines = self._candidates(race)[: places(self._job)], race.baselines()
         if not baselines:
             return 0.0
-        group = [*leaders, *baselines[:2], race.default()]
+        group = [*leaders, *self._rivals(race), race.default()]
         finals = self.rounds * sum(map(self._process_s, group))
         explaining = 4 * max(map(self._process_s, group))
         return 1.25 * (finals + explaining + self._scoring_s(group))
@@ -209,13 +209,12 @@ class Finals:
     def run(self, race: Race, on_round: Callable[[], None] = lambda: None) -> Final:
         """Chooses finalists, measures them in fresh processes beside the baselines, and certifies."""
         chosen = race.finalists(places(self._job))
-        baselines = race.baselines()[:2]
-        default = race.default()
+        baselines, default = self._rivals(race), race.default()
         compared = {r.recipe.key: r for r in (*chosen, *baselines, default)}
         found = self._measure(list(compared.values()), self.rounds, self._job.wish.seed, on_round)
         lossy = [r for r in baselines if not race.proposal(r).lossless]
         quality = self._certify_quality(race, [*chosen, *lossy])
-        best = self._best_baseline([*baselines, default], quality, lossy, found)
+        best = self._best_baseline([*baselines, default], quality, found, race.goal.margin)
         judge = _Judge(self._job, found, best.recipe.key, max(1, len(chosen)))
         records = {key: judge.certified(record, quality.get(key)) for key, record in compared.items()}
         timed_finalists = (r.recipe.key for r in chosen if r.recipe.key in found.measurements)
@@ -227,15 +226,24 @@ class Finals:
             duel=found,
         )
 
+    def _rivals(self, race: Race) -> list[CandidateRecord]:
+        """The two fastest baselines and the fastest in full precision, which needs no certificate."""
+        ranked = race.baselines()
+        exact = [r for r in ranked if race.proposal(r).lossless]
+        return list({r.recipe.key: r for r in (*ranked[:2], *exact[:1])}.values())
+
     def _best_baseline(
         self,
         baselines: Sequence[CandidateRecord],
         quality: Mapping[str, Certificate],
-        lossy: Sequence[CandidateRecord],
         found: Duel,
+        margin: float | None,
     ) -> CandidateRecord:
-        """The fastest that was measured; one in lower precision only when its quality is certified."""
-        refused = {r.recipe.key for r in lossy if not _is_certified(quality.get(r.recipe.key))}
+        """The fastest that was measured; one in lower precision only when its quality does not speak against it.
+
+        Where the data are too few to certify it, it counts all the same: a baseline that is too fast makes no claim easier.
+        """
+        refused = {key for key, certificate in quality.items() if not _acceptable(certificate, margin)}
         timed = [r for r in baselines if r.recipe.key in found.measurements and r.recipe.key not in refused]
         if not timed:
             reasons = "; ".join(failure.reason for failure in found.failures.values())
@@ -326,8 +334,9 @@ class _Judge:
         return limit_certificate(constraint, interval, n=len(calls), needed=min_samples(quantile), environment=machine)
 
 
-def _is_certified(certificate: Certificate | None) -> bool:
-    return certificate is not None and certificate.verdict is Verdict.CERTIFIED
+def _acceptable(certificate: Certificate, margin: float | None) -> bool:
+    within = certificate.interval is not None and margin is not None and certificate.interval.point <= margin
+    return certificate.verdict is Verdict.CERTIFIED or (certificate.verdict is Verdict.CANNOT_CERTIFY and within)
 
 
 def _exactly(value: float | None) -> Interval | None:

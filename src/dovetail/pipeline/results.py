@@ -41,7 +41,7 @@ def assemble(job: Job, race: Race, final: Final, ledger: Ledger, command: str) -
         best_baseline=final.best_baseline,
         default_baseline=final.default_baseline,
         candidates=candidates,
-        front=_front(finalists, baseline, answer),
+        front=_front(finalists, baseline, answer, judged=job.judged),
         objective=job.wish.objective,
         metric="" if job.metric is None else job.metric.name,
         max_drop=shown_drop(job.wish.max_drop, binary=job.metric is not None and job.metric.binary),
@@ -85,12 +85,14 @@ def _with_final_reason(record: CandidateRecord, winner: str) -> CandidateRecord:
     return replace(record, reason=reason)
 
 
-def _front(finalists: list[CandidateRecord], baseline: CandidateRecord, answer: verdict.Answer) -> tuple[str, ...]:
+def _front(
+    finalists: list[CandidateRecord], baseline: CandidateRecord, answer: verdict.Answer, *, judged: bool
+) -> tuple[str, ...]:
     """Variants worth choosing from: the answer, then certified ones that no other dominates."""
     allowed = [r for r in finalists if r.infeasible is None and verdict.limits_hold(r)]
     if answer.status is FitStatus.CERTIFIED:
         allowed = [r for r in allowed if verdict.proved(r)]
-    keys = front(verdict.front_points([*allowed, baseline]))
+    keys = front(verdict.front_points([*allowed, baseline], judged=judged))
     rest = [k for k in keys if k != answer.winner]
     return tuple([answer.winner, *rest] if answer.winner else rest)
 

@@ -141,6 +141,8 @@ class Trials:
         chosen = spread(units, self._job.splits["selection"].units)
         original = np.load(self.reference("selection"), allow_pickle=False)[chosen]
         candidate = self.score(runner, proposal.quality_key, "selection", units)
+        if len(original) < 2:
+            return _single(metric, original, candidate)
         return quality_drop(metric, original, candidate, split="selection", seed=self._job.wish.seed)
 
     def score(self, runner: Runner, quality_key: str, split: str, units: int | None = None) -> Array:
@@ -209,6 +211,15 @@ class Trials:
     def _metric(self) -> Metric:
         assert self._job.metric is not None, "quality is judged only where there is a metric"
         return self._job.metric
+
+
+def _single(metric: Metric, original: Array, candidate: Array) -> Quality:
+    """One unit has a drop but no interval: it may be anything within the metric's own size."""
+    reference, value = metric.value(original), metric.value(candidate)
+    drop = reference - value if metric.higher_is_better else value - reference
+    width = max(1.0, abs(reference))
+    interval = Interval(point=drop, low=drop - width, high=drop + width)
+    return Quality(split="selection", n=len(original), value=value, reference=reference, drop=interval)
 
 
 def spread(count: int, total: int) -> list[int]:

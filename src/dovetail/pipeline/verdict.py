@@ -151,8 +151,8 @@ def _baseline_wins(baseline: CandidateRecord, ran: Sequence[CandidateRecord], ju
 
 
 def _quality_reason(record: CandidateRecord) -> str:
-    reason = certificates(record, "quality")[0].reason if certificates(record, "quality") else ""
-    return reason or "quality not certified"
+    found = certificates(record, "quality")
+    return found[0].reason if found else "cannot certify: n = 0, no independent unit was left to certify on"
 
 
 def _infeasible(ran: Sequence[CandidateRecord], constraints: Sequence[Constraint]) -> Answer:
@@ -205,10 +205,18 @@ def _shown(constraint: Constraint, value: float) -> str:
     return units.size(value)
 
 
-def front_points(records: Sequence[CandidateRecord]) -> Mapping[str, tuple[float | None, ...]]:
-    """Coordinates for the Pareto front: latency in seconds, quality drop, size in bytes."""
+def front_points(records: Sequence[CandidateRecord], *, judged: bool) -> Mapping[str, tuple[float | None, ...]]:
+    """Coordinates for the Pareto front: latency in seconds, quality drop (0 where it cannot be judged), size in bytes."""
     return {
-        r.recipe.key: (r.latency_s, 0.0 if r.is_baseline or r.quality is None else r.quality.drop.point, r.size_bytes)
-        for r in records
-        if r.infeasible is None
+        r.recipe.key: (r.latency_s, _drop(r) if judged else 0.0, r.size_bytes) for r in records if r.infeasible is None
     }
+
+
+def _drop(record: CandidateRecord) -> float | None:
+    """The drop as it was certified, else as it was seen on the selection split; ``None`` when nobody looked."""
+    if record.is_baseline:
+        return 0.0
+    found = certificates(record, "quality")
+    if found and found[0].interval is not None:
+        return found[0].interval.point
+    return None if record.quality is None else record.quality.drop.point

@@ -17,7 +17,7 @@ class Journal:
     """Rows of one job. The first row names the job; a journal of another job is set aside, never overwritten.
 
     Args:
-        path: the file; its folder must exist.
+        path: the file; its folder is made where it is not there.
         job: hash over everything that makes rows comparable (model, data, limits, machine).
     """
 
@@ -25,6 +25,7 @@ class Journal:
         self.path = path
         self.rows: list[dict[str, Any]] = []
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             if path.exists():
                 self._resume(job)
             if not path.exists():
@@ -34,15 +35,14 @@ class Journal:
             raise StorageError(what, where=str(path), hint="choose another --out") from exc
 
     def _resume(self, job: str) -> None:
-        whole, text = [], self.path.read_bytes()
+        whole: list[dict[str, Any]] = []
+        text = self.path.read_bytes()
         end = 0
         for line in text.splitlines(keepends=True):
-            if not line.endswith(b"\n"):
+            row = _parsed(line)
+            if row is None:
                 break
-            try:
-                whole.append(json.loads(line))
-            except ValueError:
-                break
+            whole.append(row)
             end += len(line)
         if not whole or whole[0].get("job") != job or whole[0].get("schema") != SCHEMA:
             self._set_aside()
@@ -83,3 +83,12 @@ class Journal:
                 os.fsync(file.fileno())
         except OSError as exc:
             raise StorageError(f"cannot write the journal: {exc.strerror}", where=str(self.path)) from exc
+
+
+def _parsed(line: bytes) -> dict[str, Any] | None:
+    """One row; ``None`` for what a torn write or another program left."""
+    try:
+        row = json.loads(line) if line.endswith(b"\n") else None
+    except ValueError:
+        return None
+    return row if isinstance(row, dict) else None

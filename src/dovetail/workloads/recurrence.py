@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from dovetail.core.protocols import TensorSpec
@@ -18,8 +19,8 @@ def detect_state(inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) ->
     found = {}
     for spec in inputs:
         names = [spec.name + suffix for suffix in _SUFFIXES]
-        names += [spec.name.replace(old, new) for old, new in _SWAPS if old in spec.name]
-        partner = next((o for o in outputs if o.name in names and _alike(spec, o)), None)
+        names += [re.sub(rf"(?<![A-Za-z]){old}(?![a-z])", new, spec.name) for old, new in _SWAPS]
+        partner = next((o for o in outputs if o.name in names and o.name != spec.name and _alike(spec, o)), None)
         if partner is not None:
             found[spec.name] = partner.name
     return found if len(found) < len(inputs) else {}
