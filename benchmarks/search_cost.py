@@ -99,7 +99,7 @@ class Walk:
     labels: list[str]
 
 
-def walk(name: str, strategy: Strategy, runtimes: list[str], folder: Path, search_limit_s: float = math.inf) -> Walk:
+def walk(name: str, strategy: Strategy, runtimes: str, folder: Path, search_limit_s: float = math.inf) -> Walk:
     """Fits a model with one strategy from an empty cache, or reads the finished result."""
     home = folder / strategy.value
     done = home / "walk.json"
@@ -108,7 +108,7 @@ def walk(name: str, strategy: Strategy, runtimes: list[str], folder: Path, searc
     home.mkdir(parents=True, exist_ok=True)
     print(f"{name}: {strategy.value}", file=sys.stderr, flush=True)
     clock = Clock(home / "seconds.json", search_limit_s)
-    request = models.request(name, home, cache=home / "cache", budget=UNLIMITED, runtimes=runtimes)
+    request = models.request(name, home, cache=home / "cache", budget=UNLIMITED, runtimes=runtimes.split(","))
     result = optimize(request, clock, strategy)
     clock.close()
     found = _walk(strategy, result, clock)
@@ -130,7 +130,7 @@ def _walk(strategy: Strategy, result: FitResult, clock: Clock) -> Walk:
 
 def compare(name: str, options: argparse.Namespace) -> rows.Row:
     """All three walks of one model, their answers measured again; files the row."""
-    folder = options.work / "search" / "+".join(options.runtimes) / name
+    folder = options.work / "search" / options.runtimes.replace(",", "+") / name
     full = walk(name, Strategy.EXHAUSTIVE, options.runtimes, folder)
     print(f"{name}: {len(full.labels)} recipes\n  " + "\n  ".join(full.labels), flush=True)
     race = walk(name, Strategy.RACE, options.runtimes, folder)
@@ -185,8 +185,7 @@ def show(found: list[rows.Row]) -> bool:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     models.add_models_option(parser, MODELS)
-    runtimes = {"type": lambda text: text.split(","), "default": list(RUNTIMES)}
-    parser.add_argument("--runtimes", **runtimes, help=f"of the space (default: {','.join(RUNTIMES)})")
+    parser.add_argument("--runtimes", default=",".join(RUNTIMES), help=f"of the space (default: {','.join(RUNTIMES)})")
     parser.add_argument("--rounds", type=int, default=8, help="fresh processes a side at the end (default: 8)")
     parser.add_argument("--show", action="store_true", help="print the table of the latest rows and measure nothing")
     options = parser.parse_args()

@@ -68,13 +68,15 @@ def aa(options: argparse.Namespace, record: Callable[[str, Mapping[str, object],
         with journal.open("a") as file:
             file.write(json.dumps(row) + "\n")
         finished.append(row)
-        print(f"{number + 1}/{options.runs} {name}, {recipe}: {row['claim']}", flush=True)
+        print(f"{number + 1}/{options.runs} {name}, {recipe}: {row['shown']}", flush=True)
     finished = finished[: options.runs]
-    false = [row for row in finished if row["verdict"] in CLAIMS]
+    judged = [row for row in finished if row["verdict"] != Verdict.CANNOT_CERTIFY]
+    false = [row for row in judged if row["verdict"] in CLAIMS]
     allowed = int(ALLOWED_SHARE * options.runs)
-    print(f"{len(false)} of {options.runs} A/A runs claim a difference; {allowed} may")
-    record("aa", {**config, "runs": options.runs}, {"false_claims": len(false), "allowed": allowed, "runs": finished})
-    return len(false) <= allowed
+    print(f"{len(false)} of {len(judged)} A/A runs claim a difference; {allowed} of {options.runs} may")
+    counts = {"judged": len(judged), "false_claims": len(false), "allowed": allowed}
+    record("aa", {**config, "runs": options.runs}, {**counts, "runs": finished})
+    return len(judged) == options.runs and len(false) <= allowed
 
 
 def _run(contestant: Contestant, conditions: Conditions, number: int, options: argparse.Namespace) -> dict[str, Any]:
@@ -82,13 +84,11 @@ def _run(contestant: Contestant, conditions: Conditions, number: int, options: a
     with measuring(lambda text: print(text, file=sys.stderr)):
         found = duel(sides, conditions, rounds=PAIRS, blocks=options.blocks, seconds=options.block, seed=number)
     certificate = speed_certificate(found.log_ratios("a", "b"))
-    failed = [f"{key}: {outcome.reason}" for key, outcome in found.failures.items()]
-    return {
-        "verdict": certificate.verdict.value,
-        "claim": "; ".join(failed) or certificate.claim,
-        "interval": encode(certificate.interval),
-        "log_ratios": found.log_ratios("a", "b"),
-    }
+    verdict, interval = certificate.verdict, certificate.interval
+    shown = "; ".join(f"side {key} fails: {outcome.reason}" for key, outcome in found.failures.items())
+    if interval is not None:
+        shown = f"{interval.low:.3f} to {interval.high:.3f}, {verdict.value.replace('_', ' ')}"
+    return {"verdict": verdict.value, "shown": shown, "log_ratios": found.log_ratios("a", "b")}
 
 
 class _Sides:

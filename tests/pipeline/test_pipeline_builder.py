@@ -8,28 +8,7 @@ import pytest
 from dovetail.core.errors import StorageError
 from dovetail.core.outcome import Infeasible
 from dovetail.core.recipe import Recipe
-from dovetail.data.job import FitJob
-from dovetail.measure.arena import Conditions
-from dovetail.pipeline.builder import Builder
-from dovetail.pipeline.describe import Request, describe
 from dovetail.search.space import spec
-
-
-@pytest.fixture
-def request_(tmp_path, digits, monkeypatch) -> Request:
-    monkeypatch.setenv("DOVETAIL_CACHE", str(tmp_path / "cache"))
-    job = FitJob(model=str(digits / "digits.onnx"), runtimes=["null"])
-    return Request(job=job, out=tmp_path / "fit", cache=tmp_path / "cache")
-
-
-@pytest.fixture
-def builder(request_, tmp_path) -> Builder:
-    job = describe(request_, lambda text: None)
-    timing = job.splits["timing"].folder
-    conditions = Conditions(
-        split=timing, indices=job.timing_indices, batch=1, logs=tmp_path / "logs", memory_limit_bytes=4e9
-    )
-    return Builder(job, request_.cache, conditions)
 
 
 def recipe(*passes) -> Recipe:
@@ -43,7 +22,7 @@ def test_a_chain_is_built_once_and_shares_its_steps(builder, request_):
     assert builder.build(recipe(spec("clean"))) == first
     assert first.model.path.is_relative_to(request_.cache)
     assert first.model.size_bytes() > 1e5
-    longer = builder.build(recipe(spec("clean"), spec("static_shapes", dims=["batch=1"])))
+    longer = builder.build(recipe(spec("clean"), spec("static_shapes", dims=["N=1"])))
     assert builder.built == 2
     assert longer.model.path != first.model.path
     assert longer.seconds > first.seconds

@@ -194,12 +194,12 @@ def test_after_a_kill_the_answer_is_as_good(tmp_path, digits, environment):
 
 
 def test_one_interrupt_finishes_with_the_best_so_far(tmp_path, digits, environment):
-    arguments = [digits / "digits.onnx", "--runtime", "onnxruntime", "--budget", "5m", "--out", "fit", "--json"]
+    arguments = [digits / "digits.onnx", "--runtime", "null", "--budget", "5m", "--out", "fit", "--json", "--strict"]
     with running(arguments, tmp_path, environment) as process:
         wait_for(lambda: trials(tmp_path / "fit" / "journal.jsonl") >= 1, process)
         process.send_signal(signal.SIGINT)
         out, _ = process.communicate(timeout=120)
-    assert process.returncode == 0
+    assert process.returncode == 4
     result = json.loads(out)
     assert result["status"] == "best_effort"
     assert Fate.OUT_OF_TIME in {c["fate"] for c in result["candidates"]}
@@ -208,7 +208,7 @@ def test_one_interrupt_finishes_with_the_best_so_far(tmp_path, digits, environme
 
 
 def test_two_interrupts_stop_and_leave_the_journal(tmp_path, digits, environment):
-    arguments = [digits / "digits.onnx", "--runtime", "onnxruntime", "--budget", "5m", "--out", "fit"]
+    arguments = [digits / "digits.onnx", "--runtime", "null", "--budget", "5m", "--out", "fit"]
     with running(arguments, tmp_path, environment) as process:
         wait_for(lambda: trials(tmp_path / "fit" / "journal.jsonl") >= 1, process)
         children = [p.pid for p in psutil.Process(process.pid).children(recursive=True)]
@@ -228,17 +228,15 @@ def test_two_interrupts_stop_and_leave_the_journal(tmp_path, digits, environment
 # -- limits, budgets and metrics -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("flags", "code"), [(["--strict"], 4), (["--limit", "size=1kB"], 0), (["--limit", "size=1kB", "--strict"], 3)]
-)
-def test_exit_codes(dovetail, digits, flags, code):
-    done = dovetail("optimize", digits / "digits.onnx", "--runtime", "null", "--budget", "2s", "--json", *flags)
-    assert done.returncode == code, done.stderr
+def test_a_limit_that_nothing_meets_is_infeasible_with_the_nearest_that_can_be_met(dovetail, digits, tmp_path):
+    wishes = ["--limit", "size=1kB", "--runtime", "null", "--budget", "60s"]
+    done = dovetail("optimize", digits / "digits.onnx", *wishes, "--out", "fit", "--strict", "--json")
+    assert done.returncode == 3, done.stderr
     result = json.loads(done.stdout)
-    assert result["status"] == ("infeasible" if "--limit" in flags else "best_effort")
-    if result["status"] == "infeasible":
-        assert result["winner"] == result["artifact"] == ""
-        assert "size_bytes at most" in result["relaxation"]
+    assert result["status"] == "infeasible"
+    assert result["winner"] == result["artifact"] == ""
+    assert "size_bytes at most" in result["relaxation"]
+    assert (tmp_path / "here" / "fit" / "report.html").exists()
 
 
 def test_a_budget_too_short_for_one_candidate(dovetail, digits, tmp_path):
@@ -275,12 +273,13 @@ def metrics(tmp_path) -> Path:
 
 def test_a_metric_that_raises_is_one_message(dovetail, digits, metrics):
     files = [digits / "digits.onnx", "--data", digits / "digits.npz"]
-    done = dovetail("optimize", *files, "--metric", f"{metrics}:raises", "--runtime", "onnxruntime")
+    done = dovetail("optimize", *files, "--metric", f"{metrics}:raises", "--runtime", "null")
     assert done.returncode == 2
     assert "it fails on unit 0: ZeroDivisionError: no such luck" in done.stderr
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_a_metric_that_raises_at_the_end_is_one_message_and_the_journal_stays(dovetail, digits, metrics, tmp_path):
     """It meets its sample in the certification split alone, after the search."""
     with np.load(digits / "digits.npz") as data:
@@ -291,7 +290,7 @@ def test_a_metric_that_raises_at_the_end_is_one_message_and_the_journal_stays(do
             changed[7] = 77
         np.savez(tmp_path / f"{name}.npz", image=images[rows], label=changed)
     splits = [f"--{name}={tmp_path / name}.npz" for name in ("calibrate", "select", "certify")]
-    wishes = ["--metric", f"{metrics}:raises_on_unseen", "--runtime", "onnxruntime", "--budget", "8s", "--max-drop", "0.5"]
+    wishes = ["--metric", f"{metrics}:raises_on_unseen", "--runtime", "onnxruntime", "--budget", "40s", "--max-drop", "0.5"]
     done = dovetail("optimize", digits / "digits.onnx", *splits, *wishes, "--out", "fit")
     assert done.returncode == 2, done.stderr
     assert "ZeroDivisionError: no such luck" in done.stderr

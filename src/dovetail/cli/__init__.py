@@ -46,6 +46,3 @@ def main(arguments: list[str] | None = None) -> None:
             raise
         typer.echo(f"error: {exc.filename or 'storage'}: cannot be written: {exc.strerror}", err=True)
         sys.exit(DovetailError.exit_code)
-    except KeyboardInterrupt:
-        typer.echo("stopped; finished trials are in the journal, and the same command goes on from there", err=True)
-        sys.exit(130)

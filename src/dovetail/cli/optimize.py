@@ -66,6 +66,9 @@ def command(
     shown = common.progress(quiet, request.job.budget_s())
     try:
         result = optimize(request, shown)
+    except KeyboardInterrupt:
+        typer.echo("stopped; finished trials are in the journal, and the same command goes on from there", err=True)
+        raise typer.Exit(130) from None
     finally:
         shown.close()
     if json:

@@ -80,6 +80,11 @@ class Child:
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
+    @property
+    def alive(self) -> bool:
+        """Whether the process still runs."""
+        return self._process.poll() is None
+
     def call(self, op: str, *, timeout_s: float = 600.0, **arguments: Any) -> dict[str, Any]:
         """Sends one command and waits for its answer.
 

@@ -99,13 +99,26 @@ class Trials:
             runner.close()
 
     def _timed(self, record: CandidateRecord, runner: Runner) -> CandidateRecord:
-        assert self._anchor is not None, "open() comes first"
-        slow = max(runner.typical_s, self._anchor.typical_s)
-        looked = screen(runner, self._anchor, seconds=min(max(0.08, 4 * slow), 0.5))
+        anchor = self._live_anchor()
+        seconds = min(max(0.08, 4 * max(runner.typical_s, anchor.typical_s)), 0.5)
+        try:
+            looked = screen(runner, anchor, seconds=seconds)
+        except ChildFailure:
+            if anchor.child.alive:
+                raise
+            looked = screen(runner, self._live_anchor(), seconds=seconds)
         log = looked.log_speedup
         half = max(PROCESS_SPREAD, (max(looked.log_speedups) - min(looked.log_speedups)) / 2)
         speedup = Interval(point=math.exp(log), low=math.exp(log - half), high=math.exp(log + half))
         return replace(record, screening=looked.measurement, speedup=speedup)
+
+    def _live_anchor(self) -> Runner:
+        """The anchor, started again where its process was ended from outside; no candidate is to blame for that."""
+        assert self._anchor is not None, "open() comes first"
+        if not self._anchor.child.alive:
+            self._anchor.close()
+            self._anchor = Runner(self._anchor.contestant, self._conditions)
+        return self._anchor
 
     def _check_unchanged(self, runner: Runner) -> None:
         reference = self._rows / "unchanged.npz"
@@ -183,9 +196,15 @@ class Trials:
             runner.call("fidelity", reference=str(self._rows / "unchanged.npz"))
 
     def certify_original(self) -> None:
-        """Scores the original on the certification split, once."""
-        assert self._anchor is not None, "open() comes first"
-        self.score(self._anchor, "original", "certification")
+        """Scores the original on the certification split, once.
+
+        Raises:
+            DataError: the metric fails on a sample of it.
+        """
+        try:
+            self.score(self._live_anchor(), "original", "certification")
+        except ChildFailure as exc:
+            raise DataError(exc.outcome.reason) from exc
 
     def reference_value(self) -> float:
         """The original's quality on the selection split, in the metric's unit."""

@@ -24,6 +24,10 @@ from dovetail.runtimes.timing import call_times, median
 _EXTRA = "dovetail[torch]"
 
 
+_MOST_SHAPES = 64
+"""Input shapes whose graphs are kept; the oldest goes first."""
+
+
 class TorchRuntime(Runtime):
     """Eager or compiled torch in float32 or bfloat16; the module is specialised to each set of input shapes."""
 
@@ -83,6 +87,7 @@ class _TorchSession(Session):
         check_operators(self._model, LOWERINGS)
         self._names = [spec.name for spec in self.inputs]
         self._modules: dict[tuple[Any, ...], Callable[..., Any]] = {}
+        self._weights: Any = None
         if isinstance(options["threads"], int):
             torch.set_num_threads(options["threads"])
 
@@ -106,14 +111,18 @@ class _TorchSession(Session):
 
     def _specialise(self, key: tuple[Any, ...], feeds: Feeds) -> Callable[..., Any]:
         """Converts, and compiles where asked to, for these shapes."""
-        from dovetail.runtimes.torch_graph import convert
+        from dovetail.runtimes.torch_graph import Weights, convert
         from dovetail.runtimes.torch_ops import LOWERINGS
 
         if self._model is None:
             raise InputError("the session is closed", where=str(self._path))
         check_feeds(self.inputs, feeds)
-        dtype = self._torch.bfloat16 if self._options["precision"] == "bf16" else self._torch.float32
-        module = convert(self._model, feeds, LOWERINGS, dtype).eval()
+        if self._weights is None:
+            dtype = self._torch.bfloat16 if self._options["precision"] == "bf16" else self._torch.float32
+            self._weights = Weights(self._model, dtype)
+        module = convert(self._model, feeds, LOWERINGS, self._weights).eval()
+        if len(self._modules) >= _MOST_SHAPES:
+            self._modules.pop(next(iter(self._modules)))
         self._modules[key] = self._torch.compile(module, dynamic=False) if self._options["compile"] else module
         return self._modules[key]
 
@@ -138,7 +147,7 @@ class _TorchSession(Session):
         return Profile(runtime=TorchRuntime.name, call_s=call_s, kernels=kernels, threads=self._torch.get_num_threads())
 
     def close(self) -> None:
-        self._model = None
+        self._model = self._weights = None
         self._modules.clear()
 
 

@@ -58,12 +58,33 @@ class Operator:
 Lowering = Callable[["Builder", Operator], Value]
 
 
+class Weights:
+    """The model's constants as arrays and, where they are used, as tensors; shared by the graphs of all input shapes."""
+
+    def __init__(self, model: onnx.ModelProto, dtype: torch.dtype) -> None:
+        self.dtype = dtype
+        self.arrays: dict[str, Array] = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+        self._own = {id(array) for array in self.arrays.values()}
+        self._tensors: dict[int, torch.Tensor] = {}
+
+    def tensor(self, value: Array) -> torch.Tensor:
+        """An array as a tensor; floating point in the graph's type."""
+        if id(value) in self._tensors:
+            return self._tensors[id(value)]
+        tensor = torch.from_numpy(np.array(value))
+        tensor = tensor.to(self.dtype) if tensor.is_floating_point() else tensor
+        if id(value) in self._own:
+            self._tensors[id(value)] = tensor
+        return tensor
+
+
 class Builder:
     """Emits torch calls into a graph and computes each at once on the example, so that shapes are always known."""
 
-    def __init__(self, dtype: torch.dtype) -> None:
+    def __init__(self, weights: Weights) -> None:
         self.graph = fx.Graph()
-        self.dtype = dtype
+        self.weights = weights
+        self.dtype = weights.dtype
         self.constants: dict[str, torch.Tensor] = {}
         self._nodes: dict[int, fx.Node] = {}
         self._kept: list[Array] = []
@@ -81,9 +102,8 @@ class Builder:
         if isinstance(value, fx.Node):
             return value
         if id(value) not in self._nodes:
-            tensor = torch.from_numpy(np.array(value))
             name = f"constant_{len(self.constants)}"
-            self.constants[name] = tensor.to(self.dtype) if tensor.is_floating_point() else tensor
+            self.constants[name] = self.weights.tensor(value)
             node = self.graph.create_node("get_attr", name)
             node.meta["example"] = self.constants[name]
             self._nodes[id(value)] = node
@@ -120,15 +140,15 @@ def shape_of(value: Value) -> tuple[int, ...]:
     return tuple(value.meta["example"].shape if isinstance(value, fx.Node) else value.shape)
 
 
-def convert(model: onnx.ModelProto, feeds: Feeds, lowerings: Mapping[str, Lowering], dtype: torch.dtype) -> fx.GraphModule:
+def convert(model: onnx.ModelProto, feeds: Feeds, lowerings: Mapping[str, Lowering], weights: Weights) -> fx.GraphModule:
     """A module that takes the model's inputs in their order and returns a tuple of its outputs.
 
     Raises:
         Unsupported: names the operators that have no lowering.
     """
     check_operators(model, lowerings)
-    builder = Builder(dtype)
-    values: dict[str, Value] = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    builder = Builder(weights)
+    values: dict[str, Value] = dict(weights.arrays)
     inputs = [value.name for value in model.graph.input if value.name not in values]
     values.update({name: builder.input(f"input_{index}", feeds[name]) for index, name in enumerate(inputs)})
     opset = next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))

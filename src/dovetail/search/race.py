@@ -249,8 +249,10 @@ class Race:
         return quality.drop.low <= self.goal.margin and quality.drop.point <= 2 * self.goal.margin
 
     def promising(self, record: CandidateRecord) -> bool:
-        """Whether its measured cost could still be the best among those that pass."""
-        return record.is_baseline or self._optimistic(record) <= self._bar()
+        """Whether its quality matters: its cost could be the best of those that pass, or it is a baseline of lower precision."""
+        if record.is_baseline and not self.proposal(record).lossless:
+            return self._optimistic(record) <= self._bar() + math.log(2.0)
+        return self._optimistic(record) <= self._bar()
 
     def chance(self, record: CandidateRecord) -> float:
         """Chance that it will certify; 1 where outputs are unchanged or quality is not judged."""

@@ -1,0 +1,81 @@
+"""One trial: built, timed beside the anchor, and checked against the original."""
+
+import os
+import signal
+
+import pytest
+
+from dovetail.core.errors import ModelError
+from dovetail.core.outcome import Fate
+from dovetail.core.recipe import Recipe, freeze
+from dovetail.pipeline.trials import Trials, spread
+from dovetail.search.race import Goal, Race
+from dovetail.search.space import Proposal, spec
+
+
+def proposal(*passes, runtime="null", **options) -> Proposal:
+    recipe = Recipe(passes=passes, runtime=runtime, options=freeze(options))
+    return Proposal(
+        recipe=recipe,
+        label=str(recipe),
+        baseline=not passes,
+        family=recipe.key,
+        twin="",
+        quality_key=recipe.key,
+        gain=(1.0, 1.0),
+        lossless=True,
+    )
+
+
+@pytest.fixture
+def trials(job, builder, conditions, tmp_path):
+    (tmp_path / "rows").mkdir()
+    subject = Trials(job, builder, conditions, tmp_path / "rows")
+    yield subject
+    subject.close()
+
+
+def race(*proposals) -> Race:
+    return Race(proposals, Goal())
+
+
+def test_a_trial_is_timed_beside_the_anchor(trials):
+    original, clean = proposal(), proposal(spec("clean"))
+    trials.open([original])
+    record = trials.run(clean, race(original, clean))
+    assert record.infeasible is None
+    assert record.fate is Fate.RUNNER_UP
+    assert record.speedup.low <= record.speedup.point <= record.speedup.high
+    assert record.size_bytes > 1e5
+    assert record.memory_bytes > 1e6
+
+
+def test_an_anchor_that_was_killed_costs_no_candidate_its_trial(trials):
+    original = proposal()
+    trials.open([original])
+    for _ in range(2):
+        os.kill(trials._anchor.child._process.pid, signal.SIGKILL)
+        assert trials.run(original, race(original)).infeasible is None
+
+
+def test_outputs_that_differ_without_data_to_judge_them_are_infeasible(trials):
+    """The null runtime answers zeros, which is not what the network computes."""
+    original, wrong = proposal(runtime="onnxruntime", threads=1), proposal()
+    trials.open([original])
+    outcome = trials.run(wrong, race(original, wrong)).infeasible
+    assert outcome.stage == "quality"
+    assert "outputs differ from the original's" in outcome.reason
+    assert "dovetail.worker" in outcome.reproduce
+
+
+def test_a_model_that_runs_nowhere_names_every_runtime_with_its_reason(trials):
+    impossible = [proposal(runtime="onnxruntime", threads=0), proposal(runtime="null", delay_s=-1)]
+    with pytest.raises(ModelError) as error:
+        trials.open(impossible)
+    assert "onnxruntime: threads cannot be 0" in str(error.value)
+    assert "null: delay_s cannot be -1" in str(error.value)
+
+
+def test_indices_are_spread_evenly():
+    assert spread(3, 9) == [0, 3, 6]
+    assert spread(9, 3) == [0, 1, 2]
