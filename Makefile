@@ -10,6 +10,7 @@ TORCH := torch==2.13.0
 
 demo: $(VENV)/core.stamp  ## fit the digits network to this machine and write demo-fit/report.html
 	$(BIN)/dovetail optimize examples/digits/digits.onnx --data examples/digits/digits.npz --metric accuracy --max-drop 2pp --budget 120s --out demo-fit
+	@echo "For these commands in this shell: . $(BIN)/activate"
 
 test: $(VENV)/dev.stamp  ## run the tests
 	$(BIN)/pytest -n 2
@@ -24,8 +25,8 @@ lint: $(VENV)/dev.stamp  ## check style and the import contract
 types: $(VENV)/dev.stamp  ## check types
 	$(BIN)/mypy
 
-bench: $(VENV)/dev.stamp  ## repeat the benchmarks; rows go to benchmarks/results/
-	$(BIN)/python benchmarks/honesty.py simulate
+bench: $(VENV)/dev.stamp  ## repeat the benchmarks (hours); rows go to benchmarks/results/
+	for part in "honesty.py simulate" "honesty.py aa" overhead.py peers.py search_cost.py; do $(BIN)/python benchmarks/$$part || exit; done
 
 docs: $(VENV)/core.stamp  ## write docs/cli.md from the commands' help
 	$(BIN)/python tools/cli_docs.py
@@ -38,7 +39,8 @@ help:  ## print this list
 	@sed -nE 's/^([a-z-]+):.*  ## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
 
 $(VENV)/core.stamp: pyproject.toml
-	test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
+	@echo "Installing into $(VENV); this takes a minute or two, once."
+	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --editable .
 	@touch $@
 

@@ -11,16 +11,11 @@ from dovetail.pipeline.describe import Request, describe
 from dovetail.pipeline.job import Job
 
 
-@pytest.fixture
-def request_(tmp_path: Path, digits: Path, monkeypatch: pytest.MonkeyPatch) -> Request:
-    monkeypatch.setenv("DOVETAIL_CACHE", str(tmp_path / "cache"))
-    job = FitJob(model=str(digits / "digits.onnx"), runtimes=["null"])
-    return Request(job=job, out=tmp_path / "fit", cache=tmp_path / "cache")
-
-
-@pytest.fixture
-def job(request_: Request) -> Job:
-    return describe(request_, lambda text: None)
+@pytest.fixture(scope="session")
+def job(tmp_path_factory: pytest.TempPathFactory, digits: Path) -> Job:
+    folder = tmp_path_factory.mktemp("described")
+    wishes = FitJob(model=str(digits / "digits.onnx"), runtimes=["null"])
+    return describe(Request(job=wishes, out=folder / "fit", cache=folder / "cache"), lambda text: None)
 
 
 @pytest.fixture
@@ -30,5 +25,5 @@ def conditions(job: Job, tmp_path: Path) -> Conditions:
 
 
 @pytest.fixture
-def builder(job: Job, request_: Request, conditions: Conditions) -> Builder:
-    return Builder(job, request_.cache, conditions)
+def builder(job: Job, tmp_path: Path, conditions: Conditions) -> Builder:
+    return Builder(job, tmp_path / "cache", conditions)

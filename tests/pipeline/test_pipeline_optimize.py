@@ -11,9 +11,9 @@ import numpy as np
 import psutil
 import pytest
 
-from conftest import dovetail_command, private_environment, socket_watch
 from dovetail.core.certificate import Verdict
 from dovetail.core.outcome import Fate, FitStatus
+from processes import dovetail_command, private_environment, socket_watch
 
 KIND = b'"kind": "trial"'
 

@@ -72,8 +72,8 @@ def test_a_model_that_runs_nowhere_names_every_runtime_with_its_reason(trials):
     impossible = [proposal(runtime="onnxruntime", threads=0), proposal(runtime="null", delay_s=-1)]
     with pytest.raises(ModelError) as error:
         trials.open(impossible)
-    assert "onnxruntime: threads cannot be 0" in str(error.value)
-    assert "null: delay_s cannot be -1" in str(error.value)
+    assert "threads cannot be 0 in onnxruntime" in str(error.value)
+    assert "delay_s cannot be -1 in null" in str(error.value)
 
 
 def test_indices_are_spread_evenly():

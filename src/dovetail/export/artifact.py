@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -197,13 +198,13 @@ def read_manifest(folder: Path) -> Manifest:
         raise InputError(f"the manifest has schema {found}; this version reads {SCHEMA_VERSION}", where=str(path))
     try:
         return decode(Manifest, data)
-    except (KeyError, TypeError, ValueError, AssertionError) as exc:
+    except (AttributeError, KeyError, TypeError, ValueError, AssertionError) as exc:
         raise InputError(f"the manifest is damaged: {exc}", where=str(path)) from exc
 
 
 def check_hashes(folder: Path, manifest: Manifest) -> dict[str, str]:
-    """File → what is wrong with it (``missing`` or ``changed``); empty when all is as it was written."""
-    wrong = {}
+    """File → what is wrong with it (``missing``, ``changed``, …); empty when all is as it was written."""
+    wrong = dict.fromkeys(_model_files(folder, manifest) - manifest.files.keys(), "not in the manifest")
     for name, expected in manifest.files.items():
         path = folder / name
         if not path.resolve().is_relative_to(folder.resolve()):
@@ -213,6 +214,12 @@ def check_hashes(folder: Path, manifest: Manifest) -> dict[str, str]:
         elif sha256(path) != expected:
             wrong[name] = "changed"
     return wrong
+
+
+def _model_files(folder: Path, manifest: Manifest) -> set[str]:
+    """Relative paths of all files that sessions would read."""
+    models = [Model(path=folder / variant.path, format=variant.format) for variant in manifest.variants]
+    return {os.path.relpath(file, folder) for model in models for file in model.files()}
 
 
 def variant_model(folder: Path, variant: Variant) -> Model:

@@ -92,7 +92,9 @@ def _fit(
     builder = Builder(job, request.cache, conditions)
     trials = Trials(job, builder, conditions, work / "rows")
     journal = Journal(out / "journal.jsonl", job.digest)
+    asked = time.monotonic()
     with measuring(progress.note):
+        waited_s = time.monotonic() - asked
         try:
             with ledger.stage("original"):
                 progress.stage("original", None)
@@ -108,7 +110,7 @@ def _fit(
                 finals=Finals(job, builder, trials, conditions, request.cache),
                 race=Race(_space(job, goal.margin), goal, strategy=strategy, seed=job.wish.seed),
                 progress=progress,
-                deadline=ledger.started + job.wish.budget_s,
+                deadline=ledger.started + waited_s + job.wish.budget_s,
             )
         finally:
             trials.close()

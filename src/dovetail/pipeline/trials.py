@@ -120,21 +120,27 @@ class Trials:
             self._anchor = Runner(self._anchor.contestant, self._conditions)
         return self._anchor
 
+    def _difference(self, runner: Runner) -> float:
+        """Greatest relative difference to the original's outputs on the timing samples; infinite where they are not finite."""
+        error = runner.call("fidelity", reference=str(self._rows / "unchanged.npz"))["max_relative_error"]
+        return math.inf if error is None else float(error)
+
     def _check_unchanged(self, runner: Runner) -> None:
-        reference = self._rows / "unchanged.npz"
-        answer = runner.call("fidelity", reference=str(reference))
-        error = answer["max_relative_error"]
-        if error is None or error > LOSSLESS_TOLERANCE:
-            shown = "NaN" if error is None else f"{error:.2g}"
-            reason = f"outputs differ from the original's by {shown} (relative); {LOSSLESS_TOLERANCE:g} counts as rounding"
+        error = self._difference(runner)
+        if error > LOSSLESS_TOLERANCE:
+            reason = f"outputs differ from the original's by {error:.2g} (relative); {LOSSLESS_TOLERANCE:g} counts as rounding"
             raise runner.child.failure("quality", reason)
 
     # -- quality -----------------------------------------------------------------------------------------------------
 
     def _judged(self, record: CandidateRecord, runner: Runner, proposal: Proposal, race: Race) -> CandidateRecord:
+        """Looks at quality where the recipe could win, or where a promise of equal outputs is not kept."""
         known = [r for r in race.records.values() if race.proposal(r).quality_key == proposal.quality_key and r.quality]
-        if known or not race.promising(record):
-            return replace(record, quality=known[0].quality if known else None)
+        if known:
+            return replace(record, quality=known[0].quality)
+        changed = proposal.lossless and self._difference(runner) > LOSSLESS_TOLERANCE
+        if not changed and not race.promising(record):
+            return record
         return replace(record, quality=self.quality(runner, proposal, self._units_for(runner.typical_s)))
 
     @property
@@ -190,10 +196,9 @@ class Trials:
         return self._rows / f"original-{split}-all.npy"
 
     def _score_original(self, runner: Runner) -> None:
+        runner.call("fidelity", reference=str(self._rows / "unchanged.npz"))
         if self._job.judged:
             self.score(runner, "original", "selection")
-        else:
-            runner.call("fidelity", reference=str(self._rows / "unchanged.npz"))
 
     def certify_original(self) -> None:
         """Scores the original on the certification split, once.

@@ -203,10 +203,8 @@ class Race:
         """Same graph with other constants: worth a look only where the twin's quality is in doubt, or it does not run."""
         if not proposal.twin or not self.goal.timed:
             return False
-        twins = [r for r in self._ok() if self.proposal(r).family == proposal.twin]
-        if not twins:
-            return True
-        return any(self.passes(r) and self.chance(r) >= SURE for r in twins)
+        tried = [r for r in self.records.values() if self.proposal(r).family == proposal.twin]
+        return not tried or any(self.passes(r) and self.chance(r) >= SURE for r in tried)
 
     def _log_cost(self, record: CandidateRecord) -> float:
         cost = self.goal.cost(record)
@@ -241,11 +239,11 @@ class Race:
         """Whether quality and limits allow it, as far as is known: ``None`` when quality was not looked at."""
         if record.infeasible is not None or not self.goal.feasible(record):
             return False
-        if self.goal.margin is None or self.proposal(record).lossless:
+        if self.goal.margin is None:
             return True
         quality = self.quality_of(record)
         if quality is None:
-            return None
+            return True if self.proposal(record).lossless else None
         return quality.drop.low <= self.goal.margin and quality.drop.point <= 2 * self.goal.margin
 
     def promising(self, record: CandidateRecord) -> bool:

@@ -1,0 +1,165 @@
+"""Every verb of the command line: help, JSON, and what it writes."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from dovetail.cli import main
+from dovetail.data.job import load_job
+
+VERBS = ("optimize", "analyze", "bench", "explain", "verify", "init", "doctor")
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, capsys):
+    """Runs a command in an empty folder; returns exit code, standard output and standard error."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DOVETAIL_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("COLUMNS", "120")
+
+    def call(*arguments: object) -> tuple[object, str, str]:
+        with pytest.raises(SystemExit) as stop:
+            main([str(a) for a in arguments])
+        said = capsys.readouterr()
+        return stop.value.code, said.out, said.err
+
+    return call
+
+
+@pytest.fixture
+def artifact(fitted, tmp_path) -> Path:
+    return Path(shutil.copytree(fitted / "fit", tmp_path / "fit"))
+
+
+# -- help ----------------------------------------------------------------------------------------------------------------
+
+
+def test_help_lists_every_verb(run):
+    code, out, _ = run("--help")
+    assert code == 0
+    assert all(verb in out for verb in VERBS)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("flag", ["--help", "-h"])
+def test_help_of_a_verb_shows_examples(run, verb, flag):
+    code, out, _ = run(verb, flag)
+    assert code == 0
+    assert "Examples:" in out
+    assert len(re.findall(rf"^\s*dovetail {verb}", out, re.MULTILINE)) >= 2
+
+
+def test_version(run):
+    assert re.fullmatch(r"\d+\.\d+\.\d+\n", run("--version")[1])
+
+
+def test_no_arguments_show_help(run):
+    code, out, err = run()
+    assert code == 2
+    assert "optimize" in out + err
+
+
+# -- analyze, init, doctor -----------------------------------------------------------------------------------------------
+
+
+def test_analyze(run, digits):
+    code, out, _ = run("analyze", digits / "digits.onnx", "--shape", "image=4,1,16,16", "--json")
+    assert code == 0
+    found = json.loads(out)
+    assert found["workload"]["input_shapes"] == {"image": [4, 1, 16, 16]}
+    assert sum(op["flop"] or 0 for op in found["workload"]["ops"]) == pytest.approx(4 * 76e6, rel=0.05)
+    code, out, _ = run("analyze", digits / "digits.onnx", "--per-op")
+    assert code == 0
+    assert "Conv" in out
+
+
+def test_init_writes_a_job_file_that_loads(run, digits, tmp_path):
+    code, out, _ = run("init", digits / "digits.onnx")
+    assert code == 0
+    assert "dovetail optimize --job fit.yaml" in out
+    assert load_job(tmp_path / "fit.yaml").model == str(digits / "digits.onnx")
+    assert "#" in (tmp_path / "fit.yaml").read_text()
+    assert run("init", digits / "digits.onnx", "--force")[0] == 0
+
+
+def test_doctor(run):
+    code, out, _ = run("doctor")
+    assert code == 0
+    assert "onnxruntime" in out
+    code, out, _ = run("doctor", "--json")
+    assert code == 0
+    assert {"name", "status", "detail"} <= json.loads(out)[0].keys()
+
+
+# -- bench, explain ------------------------------------------------------------------------------------------------------
+
+
+def test_bench(run, digits):
+    model = digits / "digits.onnx"
+    code, out, err = run("bench", f"{model}@null", f"{model}@null:delay_s=0.002", "--rounds", "2", "--json", "--quiet")
+    assert code == 0, err
+    found = json.loads(out)
+    assert found["rounds"] == 2
+    assert [timed["recipe"]["options"] for timed in found["runs"]] == [{}, {"delay_s": 0.002}]
+    assert found["runs"][0]["speedup"] is None
+    assert found["runs"][1]["speedup"]["high"] < 1
+
+
+def test_explain(run, digits):
+    model = digits / "digits.onnx"
+    code, out, err = run("explain", f"{model}@onnxruntime:threads=1", f"{model}@onnxruntime:threads=2", "--json")
+    assert code == 0, err
+    found = json.loads(out)
+    assert found["summary"]
+    assert "convolution" in {group["group"] for group in found["groups"]}
+
+
+def test_explain_says_when_a_runtime_cannot_tell(run, digits):
+    model = digits / "digits.onnx"
+    code, _, err = run("explain", f"{model}@null", f"{model}@onnxruntime")
+    assert code == 2
+    assert "null cannot tell where its time goes" in err
+
+
+# -- verify --------------------------------------------------------------------------------------------------------------
+
+
+def test_verify_an_artifact_as_it_was_written(run, artifact, digits, tmp_path):
+    data = ["--data", digits / "digits.npz", "--rounds", "1", "--quiet", "--json"]
+    code, out, err = run("verify", artifact, *data, "--junit", tmp_path / "verify.xml")
+    checks = {check["name"]: check for check in json.loads(out)["checks"]}
+    assert checks["files"]["status"] == checks["machine"]["status"] == "ok"
+    assert checks["quality"]["status"] in ("ok", "warning")
+    assert code == (1 if any(check["status"] == "failed" for check in checks.values()) else 0), err
+    suite = ElementTree.parse(tmp_path / "verify.xml").getroot()
+    assert {case.get("name") for case in suite.iter("testcase")} == checks.keys()
+
+
+def test_verify_finds_a_changed_file_and_fails(run, artifact, tmp_path):
+    (artifact / "report.html").write_text("another")
+    code, out, _ = run("verify", artifact, "--junit", tmp_path / "verify.xml")
+    assert code == 1
+    assert "report.html changed" in " ".join(out.split())
+    suite = ElementTree.parse(tmp_path / "verify.xml").getroot()
+    assert len(list(suite.iter("failure"))) == 1
+
+
+def test_verify_another_artifact_that_is_damaged(run, artifact, tmp_path):
+    other = Path(shutil.copytree(artifact, tmp_path / "other"))
+    (other / "manifest.json").write_text("{}")
+    code, _, err = run("verify", artifact, "--against", other)
+    assert code == 2
+    assert "other" in err
+
+
+# -- optimize ------------------------------------------------------------------------------------------------------------
+
+
+def test_optimize_says_what_it_does_on_standard_error_alone(fitted):
+    said = (fitted / "progress").read_text()
+    assert all(stage in said for stage in ("describe", "original", "search", "certify", "write"))
+    assert json.loads((fitted / "result.json").read_text())["artifact"] == "fit"
