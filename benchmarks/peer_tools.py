@@ -116,7 +116,7 @@ def _preprocessed(task: Task, out: Path) -> tuple[Path, str]:
     try:
         quant_pre_process(task.model, str(prepared))
     except Exception as error:
-        return Path(task.model), f"without quant_pre_process, which fails: {type(error).__name__}: {_first_line(error)}"
+        return Path(task.model), f"without quant_pre_process, which fails: {_told(error)}"
     return prepared, ""
 
 
@@ -216,8 +216,10 @@ TOOLS: dict[str, Callable[[Task, Path], tuple[Path, str]]] = {
 }  # fmt: skip
 
 
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [""])[0][:300]
+def _told(error: BaseException) -> str:
+    """An error in one line; vendors put what matters at its end."""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: …{text[-300:]}" if len(text) > 300 else f"{type(error).__name__}: {text}"
 
 
 def main() -> int:
@@ -228,7 +230,7 @@ def main() -> int:
         path, note = TOOLS[tool](decode(Task, json.loads(Path(task).read_text())), out)
         row = {"path": str(path), "format": "openvino" if path.suffix == ".xml" else "onnx", "note": note}
     except Exception as error:
-        row = {"error": f"{type(error).__name__}: {_first_line(error)}"}
+        row = {"error": _told(error)}
     (out / "built.json").write_text(json.dumps({**row, "seconds": time.monotonic() - started}))
     return 0
 

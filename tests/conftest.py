@@ -38,12 +38,12 @@ def environment(tmp_path: Path) -> dict[str, str]:
 
 @pytest.fixture
 def dovetail(tmp_path: Path, environment: dict[str, str]) -> Dovetail:
-    """Runs the command line in a process of its own, in the folder ``here``; its final measurement takes two short rounds."""
+    """Runs the command line in a process of its own, in the folder ``here``; its final measurement takes one short round."""
     here = tmp_path / "here"
     here.mkdir()
 
     def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-        command = dovetail_command(arguments, rounds=2)
+        command = dovetail_command(arguments, rounds=1)
         return subprocess.run(command, cwd=here, env=environment, capture_output=True, text=True, timeout=300)
 
     return run

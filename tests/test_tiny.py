@@ -8,7 +8,7 @@ from dovetail.pipeline import finals
 
 def test_fit_a_small_network_to_this_machine(tmp_path, digits, monkeypatch):
     monkeypatch.setenv("DOVETAIL_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(finals, "ROUNDS", 2)  # too few to certify anything, and quick
+    monkeypatch.setattr(finals, "ROUNDS", 1)  # too few to certify anything, and quick
     with np.load(digits / "digits.npz") as file:
         images, labels = file["image"][:64], file["label"][:64]
 

@@ -3,8 +3,8 @@
     pip install torch onnxscript scikit-learn
     python examples/digits/train.py
 
-The digits (Alpaydin & Kaynak 1998, UCI repository, CC BY 4.0) are 1,797 grey images of 8x8 pixels with values 0..16. They are enlarged
-to 16x16. The network learns from 797 of them; the other 1,000 go into `digits.npz` and are never trained on.
+The digits (Alpaydin & Kaynak 1998, UCI repository, CC BY 4.0) are 1,797 grey images of 8x8 pixels with values 0..16. They are
+enlarged to 16x16. The network learns from 797 of them; the other 1,000 go into `digits.npz` and are never trained on.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from dovetail.report.progress import Progress
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Result:
     """The answer of :func:`optimize`; shows itself in a notebook.
 
@@ -47,6 +47,9 @@ class Result:
     def winner(self) -> CandidateRecord | None:
         """The answer's record; ``None`` when infeasible."""
         return self.fit.record(self.fit.winner) if self.fit.winner else None
+
+    def __repr__(self) -> str:
+        return f"<dovetail.Result {self}>"
 
     def __str__(self) -> str:
         return f"{self.status}: {self.fit.headline}"

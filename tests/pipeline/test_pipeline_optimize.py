@@ -115,7 +115,7 @@ def test_no_socket_opens_with_all_runtimes_and_vendor_quantisers(tmp_path, digit
 
 
 @contextmanager
-def running(arguments, tmp_path, environment, rounds=2):
+def running(arguments, tmp_path, environment, rounds=1):
     """``dovetail optimize`` in the background; what it says goes to the file ``progress``."""
     command = dovetail_command(["optimize", *arguments], rounds=rounds)
     with (
@@ -144,7 +144,7 @@ def are_gone(pids):
     return not any(map(psutil.pid_exists, pids))
 
 
-def killed_and_run_again(arguments, tmp_path, environment, after, rounds=2):
+def killed_and_run_again(arguments, tmp_path, environment, after, rounds=1):
     """Kills a run once it has finished some trials and built a model; runs it again, and checks that nothing was repeated."""
     journal, built = tmp_path / "fit" / "journal.jsonl", tmp_path / "cache" / "models"
     with running(arguments, tmp_path, environment, rounds) as process:

@@ -33,7 +33,7 @@ def chain(subject, label, runtime="onnxruntime"):
 
 @pytest.mark.parametrize("objective", ["latency", "throughput", "size", "memory"])
 def test_a_record_without_a_number_never_ranks_and_never_wins(objective):
-    subject = race(Goal(objective=objective, margin=0.01, certification_units=5000))
+    subject = race(Goal(objectives=(objective,), margin=0.01, certification_units=5000))
     empty, full = chain(subject, "int8"), chain(subject, "int8 nncf qdq")
     baseline = subject.space[0]
     for proposal in (baseline, full):
@@ -50,7 +50,7 @@ def test_a_nan_speedup_is_a_missing_number():
     proposal = chain(subject, "int8")
     subject.tell(record(subject.space[0], 1.0, quality=drop(0.0)))
     subject.tell(record(proposal, None, size_bytes=math.nan))
-    assert Goal(objective="size").cost(subject.records[proposal.recipe.key]) == math.inf
+    assert Goal(objectives=("size",)).cost(subject.records[proposal.recipe.key]) == math.inf
     assert subject.ranked() == []
 
 

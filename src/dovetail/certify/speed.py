@@ -56,6 +56,8 @@ def ratio_interval(log_ratios: ArrayLike, confidence: float = CONFIDENCE) -> Int
 def speed_certificate(
     log_ratios: ArrayLike,
     *,
+    candidate: str = "the candidate",
+    baseline: str = "the baseline",
     baseline_s: float | None = None,
     candidate_s: float | None = None,
     environment: str = "",
@@ -67,6 +69,8 @@ def speed_certificate(
 
     Args:
         log_ratios: as in :func:`ratio_interval`.
+        candidate: its name in the claim.
+        baseline: its name in the claim.
         baseline_s: seconds per call of the baseline, for the record.
         candidate_s: the same of the candidate.
         environment: fingerprint of the machine the claim holds on.
@@ -76,7 +80,8 @@ def speed_certificate(
     """
     pairs = np.asarray(log_ratios, dtype=np.float64).ravel()
     interval = ratio_interval(pairs, confidence) if len(pairs) >= 2 else None
-    verdict, claim, reason = _speed_verdict(interval, len(pairs), margin)
+    verdict, shown, reason = _speed_verdict(interval, len(pairs), margin)
+    claim = f"{candidate} is faster than {baseline}{shown}"
     trimmed = ", least and greatest pair trimmed (Tukey & McLaughlin 1963)" if len(pairs) >= TRIM_FROM else ""
     return Certificate(
         claim=claim,
@@ -94,20 +99,16 @@ def speed_certificate(
 
 
 def _speed_verdict(interval: Interval | None, n: int, margin: float) -> tuple[Verdict, str, str]:
-    """Verdict, claim and reason."""
+    """Verdict, figures for the claim, reason."""
     if interval is None or n < MIN_PAIRS:
-        claim = "the candidate is faster than the baseline"
-        return Verdict.CANNOT_CERTIFY, claim, f"cannot certify: n = {n} process pairs, needs {MIN_PAIRS}"
-    shown = (
-        f"{units.ratio(interval.point, 3)} the baseline's speed, {100 * interval.confidence:.4g} % interval "
-        f"{units.ratio(interval.low, 3)} to {units.ratio(interval.high, 3)}, {n} process pairs"
-    )
+        return Verdict.CANNOT_CERTIFY, "", f"cannot certify: n = {n} process pairs, needs {MIN_PAIRS}"
+    low, high = units.ratio(interval.low, 3), units.ratio(interval.high, 3)
+    shown = f" ({units.ratio(interval.point, 3)}, {100 * interval.confidence:.4g} % interval {low} to {high})"
     if interval.low > margin:
-        return Verdict.CERTIFIED, f"the candidate is faster than the baseline ({shown})", ""
+        return Verdict.CERTIFIED, shown, ""
     if interval.high < 1 / margin:
-        return Verdict.REFUTED, f"the candidate is faster than the baseline ({shown})", "the candidate is slower"
-    reason = f"the interval does not clear a margin of {units.ratio(margin)}"
-    return Verdict.NOT_DISTINGUISHABLE, f"the candidate is faster than the baseline ({shown})", reason
+        return Verdict.REFUTED, shown, "it is slower"
+    return Verdict.NOT_DISTINGUISHABLE, shown, f"the interval does not clear a margin of {units.ratio(margin)}"
 
 
 def drift_note(

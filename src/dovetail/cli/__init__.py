@@ -22,7 +22,8 @@ app = typer.Typer(
 _STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 for _verb in (optimize, analyze, bench, explain, verify, init, doctor):
-    app.command(name=_verb.__name__.rpartition(".")[2], epilog=_verb.EXAMPLES)(_verb.command)
+    # The mark \b keeps the lines of the examples as they are.
+    app.command(name=_verb.__name__.rpartition(".")[2], epilog="\b\n" + _verb.EXAMPLES.replace("\n\n", "\n"))(_verb.command)
 
 
 @app.callback(invoke_without_command=True)

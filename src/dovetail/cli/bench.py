@@ -26,7 +26,7 @@ def command(
     batch: Annotated[int, typer.Option(min=1, help="Samples per call.")] = 1,
     rounds: Annotated[int, typer.Option(min=1, max=50, help="Fresh processes a side; a claim needs 6.")] = 6,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    quiet: Annotated[bool, typer.Option(help="Show no progress.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
 ) -> None:
     """Time runs against each other: fresh processes, interleaved blocks, ratios with intervals."""
     from dovetail.pipeline.bench import bench

@@ -20,7 +20,7 @@ EXAMPLES = """Examples:
 def command(
     model: Annotated[Path, typer.Argument(help="An .onnx file.")],
     out: Annotated[Path, typer.Option(help="Job file to write.")] = Path("fit.yaml"),
-    force: Annotated[bool, typer.Option(help="Replace the file if it is there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace the file if it is there.")] = False,
 ) -> None:
     """Write a commented job file that declares the model's inputs, to be completed and given to `optimize --job`."""
     from dovetail.data.template import job_template

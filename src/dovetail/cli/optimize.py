@@ -40,8 +40,8 @@ def command(
     seed: Annotated[int | None, typer.Option(help="Seed of splits and of every random choice.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the artifact (default: MODEL.fit).")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
-    strict: Annotated[bool, typer.Option(help="Exit with 3 when infeasible, 4 for best effort.")] = False,
-    quiet: Annotated[bool, typer.Option(help="Show no progress.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 3 when infeasible, 4 for best effort.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
 ) -> None:
     """Fit a model to this machine: compress it, pick the runtime, prove speed and quality, write an artifact."""
     from dovetail.api import make_request

@@ -29,7 +29,7 @@ def command(
     rounds: Annotated[int, typer.Option(min=1, max=50, help="Fresh processes a side; a claim needs 6.")] = 6,
     junit: Annotated[Path | None, typer.Option(help="Write the checks as JUnit XML.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    quiet: Annotated[bool, typer.Option(help="Show no progress.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
 ) -> None:
     """Check an artifact again: files, speed here, and quality where data are given. Exits with 1 when a check fails."""
     from dovetail.pipeline.verify import verify

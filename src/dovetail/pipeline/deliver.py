@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -26,7 +27,7 @@ def deliver(job: Job, builder: Builder, result: FitResult, duel: Duel, out: Path
 
     An infeasible answer leaves a report, but no model that could be taken for one.
     """
-    entries = list(_entries(builder, result))
+    entries = list(_entries(builder, result)) if result.winner else []
     written = replace(result, artifact=str(out) if result.winner else "")
     texts = {
         "report.html": render_html(written),
@@ -52,7 +53,10 @@ def _entries(builder: Builder, result: FitResult) -> Iterator[Entry]:
 def _variant_name(record: CandidateRecord, result: FitResult) -> str:
     if record.is_baseline:
         return "original"
-    return "answer" if record.recipe.key == result.winner else f"variant-{record.recipe.key[:8]}"
+    if record.recipe.key == result.winner:
+        return "answer"
+    sizes = [result.record(key).size_bytes or math.inf for key in result.front]
+    return "smallest" if record.size_bytes == min(sizes) else f"variant-{record.recipe.key[:8]}"
 
 
 def _entry(builder: Builder, record: CandidateRecord, name: str) -> Entry:

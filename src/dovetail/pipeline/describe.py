@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -174,8 +174,14 @@ def timing_conditions(model: Model, data: Any, batch: int) -> Conditions:
     )
 
 
-def read_samples(job: FitJob) -> tuple[StoredDataset, dict[str, str]]:
-    """All samples of a job as one split, with the model's recurrent state; for judging an artifact again.
+def read_samples(job: FitJob, used: Collection[str]) -> tuple[StoredDataset, dict[str, str], bool]:
+    """Samples to judge an artifact on again, the model's recurrent state, and whether they are its own.
+
+    Where the data are those of the fit, only its certification split counts: the others calibrated and selected.
+
+    Args:
+        job: model, data and how to read them.
+        used: content hashes of the splits of the fit.
 
     Raises:
         DovetailError: the model or the data cannot be read.
@@ -186,7 +192,11 @@ def read_samples(job: FitJob) -> tuple[StoredDataset, dict[str, str]]:
     if files is None:
         raise InputError("no data are given", where="data")
     request = job.model_copy(update={"state": state}).request(inputs)
-    return store_all(files, request, cache_folder() / "splits" / "verify"), state
+    home = cache_folder() / "splits"
+    again = prepare_splits(files, request, home / "verify-splits", seed=job.seed)
+    if again.certification is not None and again.selection.content_hash in used:
+        return again.certification, state, True
+    return store_all(files, request, home / "verify"), state, False
 
 
 # -- model ---------------------------------------------------------------------------------------------------------------
@@ -350,7 +360,7 @@ def _wish(job: FitJob, metric: RowMetric | None) -> Wish:
     return Wish(
         max_drop=drop,
         constraints=job.constraints(),
-        objective=job.objectives()[0],
+        objectives=job.objectives(),
         budget_s=job.budget_s() or (DEFAULT_BUDGET_S if metric else NO_DATA_BUDGET_S),
         runtimes=chosen,
         variants=job.variants or 0,

@@ -215,7 +215,7 @@ class Finals:
         lossy = [r for r in baselines if not race.proposal(r).lossless]
         quality = self._certify_quality(race, [*chosen, *lossy])
         best = self._best_baseline([*baselines, default], quality, found, race.goal.margin)
-        judge = _Judge(self._job, found, best.recipe.key, max(1, len(chosen)))
+        judge = _Judge(self._job, found, best.recipe.key, best.label, max(1, len(chosen)))
         records = {key: judge.certified(record, quality.get(key)) for key, record in compared.items()}
         timed_finalists = (r.recipe.key for r in chosen if r.recipe.key in found.measurements)
         return Final(
@@ -284,6 +284,7 @@ class _Judge:
     job: Job
     found: Duel
     best: str
+    best_label: str
     family: int
 
     def certified(self, record: CandidateRecord, quality: Certificate | None) -> CandidateRecord:
@@ -296,20 +297,23 @@ class _Judge:
         if key != self.best:
             ratios = self.found.log_ratios(key, self.best)
             speedup = ratio_interval(ratios, CONFIDENCE) if len(ratios) > 1 else None
-            certificates.append(self._speed(key, ratios, record.is_baseline))
+            certificates.append(self._speed(record, ratios))
         certificates.extend(self._limit(constraint, record) for constraint in self.job.wish.constraints)
         measurement = replace(self.found.measurements[key], notes=self._notes(key))
         return replace(record, measurement=measurement, speedup=speedup, certificates=tuple(certificates))
 
-    def _speed(self, key: str, ratios: Sequence[float], baseline: bool) -> Certificate:
+    def _speed(self, record: CandidateRecord, ratios: Sequence[float]) -> Certificate:
         """Among several finalists each errs with its share (Bonferroni), since the fastest of them is the answer."""
+        key = record.recipe.key
         return speed_certificate(
             ratios,
+            candidate=record.label,
+            baseline=self.best_label,
             baseline_s=self.found.measurements[self.best].latency_s,
             candidate_s=self.found.measurements[key].latency_s,
             environment=self.job.environment.fingerprint,
             notes=self._notes(key),
-            confidence=CONFIDENCE if baseline else 1 - (1 - CONFIDENCE) / self.family,
+            confidence=CONFIDENCE if record.is_baseline else 1 - (1 - CONFIDENCE) / self.family,
         )
 
     def _notes(self, key: str) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ class Wish:
     Attributes:
         max_drop: permitted loss of quality against the original.
         constraints: limits on latency, throughput, memory, size.
-        objective: ``latency``, ``throughput``, ``size`` or ``memory``.
+        objectives: of ``latency``, ``throughput``, ``size`` and ``memory``, the one that decides first.
         budget_s: time for the whole command.
         runtimes: registry names to try.
         variants: how many variants to certify; 0 lets the amount of data decide.
@@ -28,12 +28,17 @@ class Wish:
 
     max_drop: MaxDrop
     constraints: tuple[Constraint, ...] = ()
-    objective: str = "latency"
+    objectives: tuple[str, ...] = ("latency",)
     budget_s: float = 600.0
     runtimes: tuple[str, ...] = ()
     variants: int = 0
     batch: int = 1
     seed: int = 0
+
+    @property
+    def objective(self) -> str:
+        """The one that decides."""
+        return self.objectives[0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +104,7 @@ class Job:
                 "metric": str(self.metric_spec),
                 "machine": self.environment.fingerprint,
                 "versions": dict(self.environment.versions),
-                "wish": [str(wish.max_drop), wish.objective, wish.batch, wish.seed, wish.variants, *wish.runtimes],
+                "wish": [str(wish.max_drop), *wish.objectives, wish.batch, wish.seed, wish.variants, *wish.runtimes],
                 "limits": [str(c) for c in wish.constraints],
             }
         )

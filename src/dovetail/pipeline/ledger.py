@@ -27,6 +27,12 @@ class Ledger:
             self._seconds[name] = self._seconds.get(name, 0.0) + time.monotonic() - started
             self._counts[name] = self._counts.get(name, 0) + count
 
+    def add(self, name: str, seconds: float) -> None:
+        """Notes time that passed elsewhere, where it is worth a row."""
+        if seconds > 1:
+            self._seconds[name] = self._seconds.get(name, 0.0) + seconds
+            self._counts[name] = self._counts.get(name, 0) + 1
+
     def set_count(self, name: str, count: int) -> None:
         """Notes a count that has no time of its own."""
         self._seconds.setdefault(name, 0.0)

@@ -95,6 +95,7 @@ def _fit(
     asked = time.monotonic()
     with measuring(progress.note):
         waited_s = time.monotonic() - asked
+        ledger.add("waiting for another measurement", waited_s)
         try:
             with ledger.stage("original"):
                 progress.stage("original", None)
@@ -126,7 +127,8 @@ def _space(job: Job, margin: float | None = None) -> tuple[Proposal, ...]:
     runtimes = {name: plugins.runtime(name) for name in job.wish.runtimes}
     usable = {name: runtime for name, runtime in runtimes.items() if runtime.missing() is None}
     if not usable:
-        raise InputError("none of the runtimes can run here", hint="`dovetail doctor` says what is missing")
+        reasons = "; ".join(str(runtime.missing()) for runtime in runtimes.values())
+        raise InputError(f"none of the runtimes can run here: {reasons}", hint="`dovetail doctor` says more")
     kinds = frozenset(op.kind for op in job.workload.ops) if job.workload else frozenset()
     traits = Traits(
         kinds=kinds,
@@ -152,7 +154,7 @@ def _goal(job: Job, trials: Trials) -> Goal:
 
     units = job.splits["certification"].units if "certification" in job.splits else 0
     margin = job.wish.max_drop.margin(trials.reference_value()) if job.judged else None
-    return Goal(objective=job.wish.objective, margin=margin, certification_units=units, feasible=feasible)
+    return Goal(objectives=job.wish.objectives, margin=margin, certification_units=units, feasible=feasible)
 
 
 def search(fit: Fit, stop: Callable[[], bool]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from dovetail.core.constraint import DropKind, MaxDrop
+from dovetail.core.measurement import Interval
 from dovetail.core.outcome import CandidateRecord, Fate, FitResult, FitStatus
 from dovetail.pipeline import verdict
 from dovetail.pipeline.finals import Final
@@ -25,9 +26,11 @@ def assemble(job: Job, race: Race, final: Final, ledger: Ledger, command: str) -
         judged=job.judged,
         margin=race.goal.margin,
         constraints=job.wish.constraints,
+        finished=race.finished,
     )
+    _against_best_baseline(race, final)
     for record in final.records.values():
-        race.tell(_keep_screening(race, record))
+        race.tell(replace(record, quality=race.quality_of(record)))
     fates = {key: Fate.FINALIST for key in final.finalists}
     if answer.beats:
         fates[answer.winner] = Fate.WINNER
@@ -70,9 +73,14 @@ def shown_drop(drop: MaxDrop, *, binary: bool) -> str:
     return f"{100 * drop.value:g}pp" if binary else f"{drop.value:g}"
 
 
-def _keep_screening(race: Race, record: CandidateRecord) -> CandidateRecord:
-    """Records of the finals carry the speed-up over the best baseline; the race keeps its own over the anchor."""
-    return replace(record, quality=race.quality_of(record))
+def _against_best_baseline(race: Race, final: Final) -> None:
+    """Quick looks were taken against the anchor; the report compares everything with the best baseline."""
+    reference = race.records[final.best_baseline].speedup
+    for record in list(race.records.values()):
+        if record.speedup is None or reference is None or record.recipe.key in final.records:
+            continue
+        point, low, high = (v / reference.point for v in (record.speedup.point, record.speedup.low, record.speedup.high))
+        race.tell(replace(record, speedup=Interval(point=point, low=low, high=high)))
 
 
 def _with_final_reason(record: CandidateRecord, winner: str) -> CandidateRecord:

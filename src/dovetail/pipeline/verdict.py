@@ -37,6 +37,7 @@ def decide(
     judged: bool,
     margin: float | None = None,
     constraints: Sequence[Constraint] = (),
+    finished: bool = True,
 ) -> Answer:
     """Chooses the answer.
 
@@ -47,6 +48,7 @@ def decide(
         judged: whether quality could be judged.
         margin: permitted drop in the metric's unit.
         constraints: the user's limits.
+        finished: whether the search ended by itself; a budget that ended before any candidate was measured proves nothing.
     """
     ran = sorted((r for r in finalists if r.infeasible is None), key=lambda r: cost(r, objective))
     within = [r for r in ran if limits_hold(r)]
@@ -59,6 +61,9 @@ def decide(
         reason = "quality not certified: no data" if not judged else _quality_reason(open_[0])
         return _won(open_[0], baseline, objective, FitStatus.BEST_EFFORT, reason)
     if limits_hold(baseline):
+        if not ran and not finished:
+            headline = f"{baseline.label} so far: the budget ended before a candidate could be measured"
+            return Answer(status=FitStatus.BEST_EFFORT, headline=headline, winner=baseline.recipe.key, beats=False)
         return _baseline_wins(baseline, ran, judged)
     slower = [r for r in within if quality_verdict(r) in (Verdict.CERTIFIED, None)]
     if slower:
@@ -135,7 +140,7 @@ def _won(record: CandidateRecord, baseline: CandidateRecord, objective: str, sta
 def _baseline_wins(baseline: CandidateRecord, ran: Sequence[CandidateRecord], judged: bool) -> Answer:
     verdict = quality_verdict(baseline)
     certified = verdict is Verdict.CERTIFIED or verdict is None
-    why = "no candidate was left to measure"
+    why = "every candidate was slower, lost too much quality or did not run"
     if ran:
         best = ran[0]
         if quality_verdict(best) not in (Verdict.CERTIFIED, None):
@@ -170,39 +175,44 @@ def _infeasible(ran: Sequence[CandidateRecord], constraints: Sequence[Constraint
 
 
 def _nearest(ran: Sequence[CandidateRecord], constraints: Sequence[Constraint]) -> str:
-    """The loosest change of each missed limit that something measured would meet."""
+    """For each missed limit the least change that something measured is sure to meet, as the user would write it."""
     texts = []
     for constraint in constraints:
-        values = [v for v in (_value(r, constraint) for r in ran) if v is not None]
-        if not values:
+        ends = [end for r in ran for end in _ends(r, constraint)]
+        if not ends:
             continue
-        best = max(values) if constraint.at_least else min(values)
+        best = max(ends) if constraint.at_least else min(ends)
         if (best < constraint.bound) if constraint.at_least else (best > constraint.bound):
-            texts.append(f"{constraint.metric} {'at least' if constraint.at_least else 'at most'} {_shown(constraint, best)}")
-    return "; ".join(texts)
+            texts.append(f"{_name(constraint)}={_rounded(constraint, best)}")
+    return ", ".join(texts)
 
 
-def _value(record: CandidateRecord, constraint: Constraint) -> float | None:
-    measured = record.measurement or record.screening
-    if constraint.metric == "size_bytes":
-        return record.size_bytes
-    if constraint.metric == "memory_bytes":
-        return record.memory_bytes
-    if measured is None:
-        return None
+def _ends(record: CandidateRecord, constraint: Constraint) -> list[float]:
+    """The far end of what was measured of a limited quantity."""
+    for certificate in record.certificates:
+        if certificate.interval is not None and certificate.claim.startswith(_claim_start(constraint)):
+            return [certificate.interval.low if constraint.at_least else certificate.interval.high]
+    return []
+
+
+def _claim_start(constraint: Constraint) -> str:
+    quantile = "" if constraint.quantile is None else f"p{100 * constraint.quantile:g} "
+    return quantile + constraint.metric.rpartition("_")[0].removesuffix("_per")
+
+
+def _name(constraint: Constraint) -> str:
+    name = constraint.metric.rpartition("_")[0].removesuffix("_per")
+    return name if constraint.quantile is None else f"{name}_p{100 * constraint.quantile:g}"
+
+
+def _rounded(constraint: Constraint, value: float) -> str:
+    """Two digits, away from the limit, so that the same measurement meets it."""
+    step = 10.0 ** (math.floor(math.log10(value)) - 1)
+    rounded = step * (math.floor(value / step) if constraint.at_least else math.ceil(value / step))
     if constraint.metric == "throughput_per_s":
-        return measured.throughput_per_s
-    if constraint.quantile is not None:
-        return measured.quantiles_s.get(f"{constraint.quantile:g}")
-    return measured.latency_s
-
-
-def _shown(constraint: Constraint, value: float) -> str:
-    if constraint.metric == "latency_s":
-        return units.time(value)
-    if constraint.metric == "throughput_per_s":
-        return f"{value:.4g}/s"
-    return units.size(value)
+        return f"{rounded:.4g}/s"
+    text = units.time(rounded) if constraint.metric == "latency_s" else units.size(rounded)
+    return text.replace(" ", "")
 
 
 def front_points(records: Sequence[CandidateRecord], *, judged: bool) -> Mapping[str, tuple[float | None, ...]]:

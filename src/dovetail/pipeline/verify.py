@@ -125,7 +125,12 @@ def _speed(
     lost = found.failures.get("answer") or found.failures.get("rival")
     if lost is not None:
         raise InputError(f"it does not run here: {lost.reason}", where=str(opened.folder))
-    certificate = speed_certificate(found.log_ratios("answer", "rival"), environment=environment().fingerprint)
+    certificate = speed_certificate(
+        found.log_ratios("answer", "rival"),
+        candidate="the answer",
+        baseline="the original" if other is None else f"the answer of {other.folder}",
+        environment=environment().fingerprint,
+    )
     name = "speed" if other is None else "against"
     fine = {Verdict.CERTIFIED, Verdict.NOT_DISTINGUISHABLE} if other is not None else {Verdict.CERTIFIED}
     unknown = certificate.verdict is Verdict.CANNOT_CERTIFY
@@ -148,7 +153,7 @@ def _job(job: Path | None, data: Any, metric: str | None, max_drop: str | None, 
 
 def _quality(opened: _Opened, job: FitJob, conditions: Conditions) -> Certificate:
     """Judges the answer against the original on all samples given."""
-    samples, state = read_samples(job)
+    samples, state, own = read_samples(job, set(opened.manifest.data_hashes.values()))
     assert job.metric is not None
     metric = get_metric(job.metric)
     cache = cache_folder()
@@ -175,7 +180,7 @@ def _quality(opened: _Opened, job: FitJob, conditions: Conditions) -> Certificat
         rows[1],
         max_drop=parse_max_drop(job.max_drop if job.max_drop is not None else metric.default_max_drop),
         looks=record_look(cache, samples.content_hash),
-        data_hashes={"certification": samples.content_hash},
+        data_hashes={"certification" if own else "unseen": samples.content_hash},
     )
 
 

@@ -237,7 +237,8 @@ def _candidate_row(result: FitResult, record: CandidateRecord) -> tuple[str, str
 def _cost(result: FitResult, page: _Page) -> None:
     page.heading(f"What the search cost: {units.duration(result.seconds)}")
     if result.ledger:
-        rows = [(row.stage, phrases.count(row.count), units.duration(row.seconds)) for row in result.ledger]
+        times = [units.duration(row.seconds) if row.seconds else "" for row in result.ledger]
+        rows = [(row.stage, phrases.count(row.count), time) for row, time in zip(result.ledger, times, strict=True)]
         page.table(("stage", "count", "time"), rows, right=(1, 2))
 
 

@@ -52,6 +52,10 @@ def answer(result: FitResult) -> Answer:
     return Answer(word="Best effort", tone="fair")
 
 
+MOST_TAIL = 0.99
+"""Highest quantile in the table: beyond it a shared machine shows mostly itself."""
+
+
 def find(result: FitResult, key: str) -> CandidateRecord | None:
     """The candidate with this recipe key, ``None`` when there is none."""
     return next((c for c in result.candidates if c.recipe.key == key), None)
@@ -95,7 +99,7 @@ def before_after(result: FitResult) -> tuple[Row, ...]:
 def _tail_rows(columns: Sequence[CandidateRecord]) -> list[Row]:
     """One row per tail quantile that at least one contender's sample size supports."""
     measured = [r.measurement or r.screening for r in columns]
-    tails = sorted({q for m in measured if m is not None for q in m.quantiles_s if float(q) > 0.5}, key=float)
+    tails = sorted({q for m in measured if m is not None for q in m.quantiles_s if 0.5 < float(q) <= MOST_TAIL}, key=float)
     return [
         Row(label=f"Latency, p{float(q) * 100:g}",
             cells=tuple((units.time(m.quantiles_s.get(q)) if m else phrases.UNKNOWN, "") for m in measured))
@@ -109,7 +113,7 @@ def ratio_cell(result: FitResult, record: CandidateRecord) -> tuple[str, str]:
         return units.ratio(1.0), "reference"
     if record.speedup is not None and phrases.known(record.speedup.point):
         head, _, tail = phrases.ratio_interval(record.speedup).partition(" ")
-        return head, tail.strip("()")
+        return (head, tail.strip("()")) if record.measurement is not None else (f"≈ {head}", "a quick look")
     best = find(result, result.best_baseline)
     if best is None or not best.latency_s or not record.latency_s or not phrases.known(record.latency_s):
         return phrases.UNKNOWN, ""
@@ -119,6 +123,10 @@ def ratio_cell(result: FitResult, record: CandidateRecord) -> tuple[str, str]:
 def quality_cell(result: FitResult, record: CandidateRecord) -> tuple[str, str]:
     """Quality, and below it the drop with interval, n and split; the original's is what the others were compared with."""
     found = record.quality
+    proof = next((c for c in record.certificates if c.kind == "quality" and c.interval is not None), None)
+    if proof is not None and proof.interval is not None:
+        note = f"drop {phrases.drop_interval(result.metric, proof.interval)}\nn = {phrases.count(proof.n)}, certification"
+        return phrases.quality(result.metric, proof.value), note
     if found is not None:
         note = f"drop {phrases.drop_interval(result.metric, found.drop)}\n{_sample(found)}"
         return phrases.quality(result.metric, found.value), note

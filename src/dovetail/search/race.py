@@ -11,6 +11,7 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import partial
 from statistics import NormalDist
 
 from dovetail.core.outcome import CandidateRecord, Fate, Quality
@@ -39,27 +40,28 @@ class Goal:
     """What the search optimises.
 
     Attributes:
-        objective: ``latency``, ``throughput``, ``size`` or ``memory``.
+        objectives: of ``latency``, ``throughput``, ``size`` and ``memory``, the one that decides first.
         margin: permitted drop in the metric's unit; ``None`` when quality cannot be judged.
         certification_units: independent units that will certify.
         feasible: judges a record against the user's limits (``False`` when it surely breaks one).
     """
 
-    objective: str = "latency"
+    objectives: tuple[str, ...] = ("latency",)
     margin: float | None = None
     certification_units: int = 0
     feasible: Callable[[CandidateRecord], bool] = lambda record: True
 
     @property
     def timed(self) -> bool:
-        """Whether the objective is a matter of speed."""
-        return self.objective in ("latency", "throughput")
+        """Whether speed is all that is wanted."""
+        return set(self.objectives) <= {"latency", "throughput"}
 
-    def cost(self, record: CandidateRecord) -> float:
-        """Lower is better; infinite for what has no number."""
-        if self.objective == "size":
+    def cost(self, record: CandidateRecord, objective: str = "") -> float:
+        """Lower is better; infinite for what has no number. By the first objective unless one is named."""
+        objective = objective or self.objectives[0]
+        if objective == "size":
             value = record.size_bytes
-        elif self.objective == "memory":
+        elif objective == "memory":
             value = record.memory_bytes
         else:
             value = None if record.speedup is None else 1.0 / record.speedup.point
@@ -88,6 +90,10 @@ class Race:
         goal: what is optimised.
         strategy: how the space is walked.
         seed: of the random order.
+
+    Attributes:
+        records: recipe key → what became of it.
+        finished: nothing is left that could win.
     """
 
     def __init__(
@@ -97,6 +103,7 @@ class Race:
         self.strategy = strategy
         self.space = list(space)
         self.records: dict[str, CandidateRecord] = {}
+        self.finished = False
         self._proposals = {p.recipe.key: p for p in space}
         self._shuffled = list(space)
         random.Random(seed).shuffle(self._shuffled)
@@ -122,7 +129,12 @@ class Race:
     # -- ask ---------------------------------------------------------------------------------------------------------
 
     def ask(self) -> Proposal | None:
-        """The next recipe to try; ``None`` when nothing is left that could win."""
+        """The next recipe to try; ``None`` when nothing is left that could win, and the race is finished."""
+        proposal = self._next()
+        self.finished = proposal is None
+        return proposal
+
+    def _next(self) -> Proposal | None:
         if self.strategy is not Strategy.RACE:
             order = self._shuffled if self.strategy is Strategy.RANDOM else self.space
             baselines_first = sorted(order, key=lambda p: not p.baseline)
@@ -247,7 +259,7 @@ class Race:
         return quality.drop.low <= self.goal.margin and quality.drop.point <= 2 * self.goal.margin
 
     def promising(self, record: CandidateRecord) -> bool:
-        """Whether its quality matters: its cost could be the best of those that pass, or it is a baseline of lower precision."""
+        """Whether its quality matters: it could be the best of those that pass, or is a baseline of lower precision."""
         if record.is_baseline and not self.proposal(record).lossless:
             return self._optimistic(record) <= self._bar() + math.log(2.0)
         return self._optimistic(record) <= self._bar()
@@ -272,11 +284,17 @@ class Race:
         """
         best = [r for r in self.leaders() if not r.is_baseline and self.passes(r)]
         likely = [r for r in best if self.chance(r) >= 0.5] or sorted(best, key=lambda r: -self.chance(r))
-        chosen = likely[:k]
+        chosen = self._by_turns(likely)[:k]
         sure = [r for r in best if self.chance(r) >= SURE]
         if sure and k > 1 and all(self.chance(r) < SURE for r in chosen):
             chosen = [*chosen[: k - 1], sure[0]]
         return chosen
+
+    def _by_turns(self, records: Sequence[CandidateRecord]) -> list[CandidateRecord]:
+        """The best by each objective in turn, each record once."""
+        orders = [sorted(records, key=partial(self.goal.cost, objective=o)) for o in self.goal.objectives]
+        turns = [record for rank in zip(*orders, strict=True) for record in rank]
+        return list({r.recipe.key: r for r in turns}.values())
 
     def default(self) -> CandidateRecord:
         """The original with the usual options of the first runtime that runs it, the "before" of every table."""
@@ -309,7 +327,7 @@ class Race:
     def _untried(self, proposal: Proposal) -> CandidateRecord:
         seen = any(self.proposal(r).family == proposal.family for r in self.records.values())
         reason = "the budget ended before its turn"
-        if self.strategy is Strategy.RACE:
+        if self.strategy is Strategy.RACE and self.finished:
             if seen:
                 reason = "options away from those that proved best for this model and runtime"
             elif self._twin_suffices(proposal):
