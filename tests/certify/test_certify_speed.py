@@ -18,7 +18,7 @@ def test_faster_slower_and_neither():
     slower = speed_certificate(math.log(0.7) + spread)
     level = speed_certificate(math.log(1.015) + spread)
     assert faster.verdict is Verdict.CERTIFIED and faster.interval.low > 1.02
-    assert slower.verdict is Verdict.REFUTED and slower.reason == "the candidate is slower"
+    assert slower.verdict is Verdict.REFUTED and slower.reason == "it is slower"
     assert level.verdict is Verdict.NOT_DISTINGUISHABLE and "1.02×" in level.reason
     assert (faster.n, faster.environment, faster.baseline_value, faster.value) == (6, "f00d", 3e-3, 2e-3)
     assert "1.500× the baseline's speed" in faster.claim

@@ -21,9 +21,7 @@ def log(tmp_path: Path) -> Path:
 
 
 def load(child: Child, model: Model, runtime: str, timeout_s: float = 60.0, **options: object) -> dict[str, object]:
-    return child.call(
-        "load", timeout_s=timeout_s, path=str(model.path), format="onnx", runtime=runtime, options=options
-    )
+    return child.call("load", timeout_s=timeout_s, path=str(model.path), format="onnx", runtime=runtime, options=options)
 
 
 def test_answers_commands_in_order(log, model):
@@ -142,7 +140,7 @@ def test_the_reproduce_command_repeats_what_led_to_the_failure(log, model, hosti
 
 
 def test_commands_survive_quoting():
-    awkward = {"op": "analyze", "model": "a'b\\n \"c\" $HOME `id` µ"}
+    awkward = {"op": "analyze", "model": 'a\'b\\n "c" $HOME `id` µ'}
     command = reproduce_command([awkward])
     shown = subprocess.run(command.rpartition(" | ")[0], shell=True, capture_output=True, text=True, timeout=10)
     assert json.loads(shown.stdout) == awkward

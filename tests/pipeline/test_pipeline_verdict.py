@@ -1,9 +1,11 @@
 """The answer is a pure function of certificates; a missing number never satisfies anything."""
 
 import math
+from dataclasses import replace
 
 import pytest
 
+from dovetail.certify.speed import limit_certificate
 from dovetail.core.certificate import Certificate, Verdict
 from dovetail.core.constraint import Constraint
 from dovetail.core.measurement import Interval, Measurement
@@ -29,16 +31,17 @@ def quality(verdict: Verdict, drop: float = 0.0, reason: str = "") -> Certificat
     return certificate("quality", verdict, Interval(point=drop, low=drop - 0.01, high=drop + 0.01), reason)
 
 
-def limit(metric: str, verdict: Verdict) -> Certificate:
-    return certificate(metric, verdict, reason="missed" if verdict is not CERTIFIED else "")
+def limit(metric: str, verdict: Verdict, value: float | None = None) -> Certificate:
+    """A judged limit as the finals file it; ``value`` is what was measured, ``None`` when nothing was."""
+    constraint = Constraint(metric=metric, bound=1.0, at_least=metric == "throughput_per_s")
+    interval = None if value is None else Interval(point=value, low=value, high=value)
+    return replace(limit_certificate(constraint, interval, n=9), verdict=verdict)
 
 
 def measured(seconds: float | None, memory: float | None = 1e8) -> Measurement | None:
     if seconds is None:
         return None
-    return Measurement(
-        block_medians_s=((seconds,),) * 6, calls=600, quantiles_s={"0.5": seconds}, peak_memory_bytes=memory
-    )
+    return Measurement(block_medians_s=((seconds,),) * 6, calls=600, quantiles_s={"0.5": seconds}, peak_memory_bytes=memory)
 
 
 def candidate(
@@ -128,12 +131,10 @@ def test_a_candidate_without_a_speed_certificate_does_not_win():
 
 
 def test_an_infeasible_finalist_is_out():
-    lost = candidate(
-        "lost", 0.1e-3, quality(CERTIFIED), speed(9.0), infeasible=Infeasible(stage="measure", reason="killed")
-    )
+    lost = candidate("lost", 0.1e-3, quality(CERTIFIED), speed(9.0), infeasible=Infeasible(stage="measure", reason="killed"))
     result = answer(lost)
     assert named(result, lost) == "baseline"
-    assert "no candidate was left" in result.headline
+    assert "nothing beats the baseline" in result.headline
 
 
 def test_a_baseline_that_is_not_certified_itself_is_best_effort():
@@ -166,11 +167,18 @@ LATENCY = Constraint(metric="latency_s", bound=0.4e-3)
 
 
 def test_a_missed_limit_is_infeasible_with_the_nearest_relaxation():
-    slow = candidate("slow", 0.5e-3, quality(CERTIFIED), speed(2.0), limit("latency_s", REFUTED))
-    original = candidate("original", 1e-3, limit("latency_s", REFUTED), baseline=True)
+    slow = candidate("slow", 0.5e-3, quality(CERTIFIED), speed(2.0), limit("latency_s", REFUTED, 0.5e-3))
+    original = candidate("original", 1e-3, limit("latency_s", REFUTED, 1e-3), baseline=True)
     result = answer(slow, baseline=original, constraints=[LATENCY])
     assert (result.status, result.winner, result.beats) == (FitStatus.INFEASIBLE, "", False)
-    assert result.relaxation == "latency_s at most 500 µs"
+    assert result.relaxation == "latency=500µs"
+
+
+@pytest.mark.parametrize("judgement", [quality(REFUTED, 0.2), quality(CANNOT, 0.2)])
+def test_a_relaxation_never_comes_from_a_candidate_that_loses_too_much(judgement):
+    lossy = candidate("lossy", 0.5e-3, judgement, speed(2.0), limit("latency_s", REFUTED, 0.5e-3))
+    original = candidate("original", 1e-3, limit("latency_s", REFUTED, 1e-3), baseline=True)
+    assert answer(lossy, baseline=original, constraints=[LATENCY]).relaxation == "latency=1ms"
 
 
 @pytest.mark.parametrize("verdict", [CANNOT, EQUAL, REFUTED])
@@ -187,12 +195,33 @@ def test_a_candidate_within_the_limits_wins_over_a_faster_one_outside():
     assert named(answer(fat, lean), fat, lean) == "lean"
 
 
+def lean(*certificates: Certificate, **known: object) -> CandidateRecord:
+    return candidate("lean", 2e-3, *certificates, speed(0.5), limit("size_bytes", CERTIFIED, 1e5), **known)
+
+
+FAT = candidate("fat", 1e-3, limit("size_bytes", REFUTED, 1e6), baseline=True)
+
+
 def test_a_slower_candidate_answers_when_it_alone_meets_the_limits():
-    lean = candidate("lean", 2e-3, quality(CERTIFIED), speed(0.5), limit("size_bytes", CERTIFIED))
-    original = candidate("original", 1e-3, limit("size_bytes", REFUTED), baseline=True)
-    result = answer(lean, baseline=original)
-    assert (result.status, result.beats, named(result, lean)) == (FitStatus.CERTIFIED, False, "lean")
+    small = lean(quality(CERTIFIED))
+    result = answer(small, baseline=FAT)
+    assert (result.status, result.beats, named(result, small)) == (FitStatus.CERTIFIED, False, "lean")
     assert "meets the limits" in result.headline
+
+
+def test_meeting_the_limits_is_best_effort_while_quality_is_not_certified():
+    small = lean(quality(CANNOT, 0.0, "cannot certify: n = 20, needs about 800"))
+    result = answer(small, baseline=FAT)
+    assert (result.status, result.beats, named(result, small)) == (FitStatus.BEST_EFFORT, False, "lean")
+    assert "needs about 800" in result.headline
+    result = answer(lean(), baseline=FAT, judged=False, margin=None)
+    assert result.status is FitStatus.BEST_EFFORT
+    assert "quality not certified" in result.headline
+
+
+@pytest.mark.parametrize("judgement", [(quality(REFUTED, 0.2),), (quality(CANNOT, 0.2),), ()])
+def test_meeting_the_limits_does_not_excuse_a_loss_of_quality(judgement):
+    assert answer(lean(*judgement), baseline=FAT).status is FitStatus.INFEASIBLE
 
 
 def test_relaxations_name_every_missed_limit_and_nothing_else():
@@ -201,12 +230,12 @@ def test_relaxations_name_every_missed_limit_and_nothing_else():
         Constraint(metric="size_bytes", bound=2e6),
         Constraint(metric="memory_bytes", bound=5e7),
         Constraint(metric="throughput_per_s", bound=5000, at_least=True),
-        Constraint(metric="latency_s", bound=1e-3, quantile=0.99),
     ]
-    slow = candidate("slow", 0.5e-3, quality(CERTIFIED), limit("latency_s", REFUTED))
-    original = candidate("original", 1e-3, limit("latency_s", REFUTED), baseline=True)
+    measured_limits = {"latency_s": 0.5e-3, "size_bytes": 1e6, "memory_bytes": 1e8, "throughput_per_s": 2000.0}
+    slow = candidate("slow", 0.5e-3, quality(CERTIFIED), *(limit(m, REFUTED, v) for m, v in measured_limits.items()))
+    original = candidate("original", 1e-3, limit("latency_s", REFUTED, 1e-3), baseline=True)
     relaxation = answer(slow, baseline=original, constraints=constraints).relaxation
-    assert relaxation == "latency_s at most 500 µs; memory_bytes at most 100 MB; throughput_per_s at least 2000/s"
+    assert relaxation == "latency=500µs, memory=100MB, throughput=2000/s"
 
 
 def test_a_relaxation_never_comes_from_a_missing_number():

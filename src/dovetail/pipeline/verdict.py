@@ -65,13 +65,11 @@ def decide(
             headline = f"{baseline.label} so far: the budget ended before a candidate could be measured"
             return Answer(status=FitStatus.BEST_EFFORT, headline=headline, winner=baseline.recipe.key, beats=False)
         return _baseline_wins(baseline, ran, judged)
-    slower = [r for r in within if quality_verdict(r) in (Verdict.CERTIFIED, None)]
-    if slower:
-        status = FitStatus.CERTIFIED if judged else FitStatus.BEST_EFFORT
-        return Answer(
-            status=status, headline=f"{slower[0].label} meets the limits", winner=slower[0].recipe.key, beats=False
-        )
-    return _infeasible([*ran, baseline], constraints)
+    meets = [r for r in within if not judged or proved(r)] or [r for r in within if probably_keeps(r, margin)]
+    if meets:
+        return _meets(meets[0], judged)
+    keeping = [r for r in ran if not judged or proved(r) or probably_keeps(r, margin)]
+    return _infeasible([*keeping, baseline], constraints)
 
 
 def cost(record: CandidateRecord, objective: str) -> float:
@@ -155,6 +153,18 @@ def _baseline_wins(baseline: CandidateRecord, ran: Sequence[CandidateRecord], ju
     )
 
 
+def _meets(record: CandidateRecord, judged: bool) -> Answer:
+    """Not faster than the baseline, which misses the limits."""
+    certain = judged and proved(record)
+    tail = "" if certain else f"; {_quality_reason(record) if judged else 'quality not certified: no data'}"
+    return Answer(
+        status=FitStatus.CERTIFIED if certain else FitStatus.BEST_EFFORT,
+        headline=f"{record.label} meets the limits{tail}",
+        winner=record.recipe.key,
+        beats=False,
+    )
+
+
 def _quality_reason(record: CandidateRecord) -> str:
     found = certificates(record, "quality")
     return found[0].reason if found else "cannot certify: n = 0, no independent unit was left to certify on"
@@ -178,7 +188,7 @@ def _nearest(ran: Sequence[CandidateRecord], constraints: Sequence[Constraint]) 
     """For each missed limit the least change that something measured is sure to meet, as the user would write it."""
     texts = []
     for constraint in constraints:
-        ends = [end for r in ran for end in _ends(r, constraint)]
+        ends = [end for r in ran if (end := _far_end(r, constraint)) is not None]
         if not ends:
             continue
         best = max(ends) if constraint.at_least else min(ends)
@@ -187,17 +197,27 @@ def _nearest(ran: Sequence[CandidateRecord], constraints: Sequence[Constraint]) 
     return ", ".join(texts)
 
 
-def _ends(record: CandidateRecord, constraint: Constraint) -> list[float]:
-    """The far end of what was measured of a limited quantity."""
-    for certificate in record.certificates:
-        if certificate.interval is not None and certificate.claim.startswith(_claim_start(constraint)):
-            return [certificate.interval.low if constraint.at_least else certificate.interval.high]
-    return []
-
-
-def _claim_start(constraint: Constraint) -> str:
+def _far_end(record: CandidateRecord, constraint: Constraint) -> float | None:
+    """The far end of the interval of a limited quantity, the measured value where it has none."""
     quantile = "" if constraint.quantile is None else f"p{100 * constraint.quantile:g} "
-    return quantile + constraint.metric.rpartition("_")[0].removesuffix("_per")
+    start = quantile + constraint.metric.rpartition("_")[0].removesuffix("_per")
+    for certificate in record.certificates:
+        if certificate.interval is not None and certificate.claim.startswith(start):
+            return certificate.interval.low if constraint.at_least else certificate.interval.high
+    return _value(record, constraint)
+
+
+def _value(record: CandidateRecord, constraint: Constraint) -> float | None:
+    measured = record.measurement or record.screening
+    if constraint.metric == "size_bytes":
+        return record.size_bytes
+    if constraint.metric == "memory_bytes":
+        return record.memory_bytes
+    if measured is None:
+        return None
+    if constraint.metric == "throughput_per_s":
+        return measured.throughput_per_s
+    return measured.latency_s if constraint.quantile is None else measured.quantiles_s.get(f"{constraint.quantile:g}")
 
 
 def _name(constraint: Constraint) -> str:
@@ -208,7 +228,8 @@ def _name(constraint: Constraint) -> str:
 def _rounded(constraint: Constraint, value: float) -> str:
     """Two digits, away from the limit, so that the same measurement meets it."""
     step = 10.0 ** (math.floor(math.log10(value)) - 1)
-    rounded = step * (math.floor(value / step) if constraint.at_least else math.ceil(value / step))
+    slack = 1e-9  # 500.0000001 µs are 500 µs
+    rounded = step * (math.floor(value / step + slack) if constraint.at_least else math.ceil(value / step - slack))
     if constraint.metric == "throughput_per_s":
         return f"{rounded:.4g}/s"
     text = units.time(rounded) if constraint.metric == "latency_s" else units.size(rounded)
