@@ -21,7 +21,7 @@ def test_faster_slower_and_neither():
     assert slower.verdict is Verdict.REFUTED and slower.reason == "it is slower"
     assert level.verdict is Verdict.NOT_DISTINGUISHABLE and "1.02×" in level.reason
     assert (faster.n, faster.environment, faster.baseline_value, faster.value) == (6, "f00d", 3e-3, 2e-3)
-    assert "1.500× the baseline's speed" in faster.claim
+    assert "1.500×" in faster.claim
 
 
 def test_five_pairs_cannot_certify():
