@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 Scalar = str | int | float | bool | None
 Params = tuple[tuple[str, Scalar | tuple[str, ...]], ...]
@@ -66,7 +67,7 @@ class Recipe:
     @property
     def key(self) -> str:
         """Hash over everything that makes the result what it is."""
-        return digest(self.to_json())
+        return _key(self)
 
     @property
     def chain_key(self) -> str:
@@ -99,6 +100,12 @@ class Recipe:
         shown = ", ".join(f"{k}={v}" for k, v in self.options)
         chain = " → ".join(str(p) for p in self.passes) or "original"
         return f"{chain} → {self.runtime}" + (f"({shown})" if shown else "")
+
+
+@lru_cache(maxsize=8192)
+def _key(recipe: Recipe) -> str:
+    """Searches ask for keys a thousand times as often as there are recipes."""
+    return digest(recipe.to_json())
 
 
 def _plain(value: Scalar | tuple[str, ...]) -> object:

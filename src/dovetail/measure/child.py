@@ -26,7 +26,7 @@ import psutil
 
 from dovetail.core.outcome import Infeasible
 
-_POLL_S = 0.05
+_POLL_S = 0.1
 _DETAIL_CHARS = 1500
 QUIET = {
     "TF_CPP_MIN_LOG_LEVEL": "3",

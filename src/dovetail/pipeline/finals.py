@@ -89,7 +89,7 @@ class Finals:
         leaders, baselines = self._candidates(race)[: places(self._job)], race.baselines()
         if not baselines:
             return 0.0
-        group = [*leaders, *self._rivals(race), race.default()]
+        group = list({r.recipe.key: r for r in (*leaders, *self._rivals(race), race.default())}.values())
         finals = self.rounds * sum(map(self._process_s, group))
         explaining = 4 * max(map(self._process_s, group))
         return 1.25 * (finals + explaining + self._scoring_s(group))
