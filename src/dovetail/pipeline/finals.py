@@ -31,7 +31,7 @@ BLOCKS = 4
 BLOCK_S = 0.15
 REFINE_ROUNDS = 2
 REFINED = 5
-START_S = 0.6
+START_S = 0.3
 """Seconds a process takes beside loading and timed blocks: warm-up, closing, answers."""
 
 
@@ -91,12 +91,12 @@ class Finals:
             return 0.0
         group = list({r.recipe.key: r for r in (*leaders, *self._rivals(race), race.default())}.values())
         finals = self.rounds * sum(map(self._process_s, group))
-        explaining = 4 * max(map(self._process_s, group))
-        return 1.25 * (finals + explaining + self._scoring_s(group))
+        explaining = 3 * max(map(self._process_s, group))
+        return 1.1 * (finals + explaining + self._scoring_s(group))
 
     def refine_s(self, race: Race) -> float:
         """About how long :meth:`refine` will take."""
-        return 1.25 * REFINE_ROUNDS * sum(map(self._process_s, self._group(race)))
+        return 1.1 * REFINE_ROUNDS * sum(map(self._process_s, self._group(race)))
 
     def _process_s(self, record: CandidateRecord) -> float:
         loading = 1.0 if record.screening is None or record.screening.load_s is None else record.screening.load_s
