@@ -31,7 +31,7 @@ BLOCKS = 4
 BLOCK_S = 0.15
 REFINE_ROUNDS = 2
 REFINED = 5
-START_S = 0.3
+START_S = 0.4
 """Seconds a process takes beside loading and timed blocks: warm-up, closing, answers."""
 
 
