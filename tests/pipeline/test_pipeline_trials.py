@@ -54,7 +54,7 @@ def test_an_anchor_that_was_killed_costs_no_candidate_its_trial(trials):
     original = proposal()
     trials.open([original])
     for _ in range(2):
-        os.kill(trials._anchor.child._process.pid, signal.SIGKILL)
+        os.kill(trials.anchors.main.child._process.pid, signal.SIGKILL)
         assert trials.run(original, race(original)).infeasible is None
 
 

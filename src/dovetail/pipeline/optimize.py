@@ -99,7 +99,7 @@ def _fit(
         try:
             with ledger.stage("original"):
                 progress.stage("original", None)
-                trials.open(_baselines_first(_space(job), journal))
+                _open(trials, _baselines_first(_space(job), journal), journal)
                 builder.score = trials.scorer_arguments()
                 goal = _goal(job, trials)
             yield Fit(
@@ -115,6 +115,14 @@ def _fit(
             )
         finally:
             trials.close()
+
+
+def _open(trials: Trials, baselines: list[Proposal], journal: Journal) -> None:
+    """Opens the anchors; a resumed run keeps the ratio between them, so that all its looks stay comparable."""
+    row = next(journal.of("anchor"), None)
+    proposal = trials.open(baselines, shift=None if row is None else float(row["shift"]))
+    if row is None:
+        journal.add("anchor", f"anchor of {proposal.recipe.key}", {"shift": trials.anchors.shift})
 
 
 def _baselines_first(space: tuple[Proposal, ...], journal: Journal) -> list[Proposal]:

@@ -15,11 +15,12 @@ from dovetail.core.errors import DataError, ModelError
 from dovetail.core.measurement import Interval
 from dovetail.core.outcome import CandidateRecord, Fate, Infeasible, Quality
 from dovetail.core.protocols import Array, Metric
-from dovetail.measure.arena import Conditions, Contestant, Runner, screen
+from dovetail.measure.arena import Conditions, Contestant, Runner
 from dovetail.measure.child import ChildFailure
+from dovetail.pipeline.anchors import Anchors
 from dovetail.pipeline.builder import Builder
 from dovetail.pipeline.job import Job
-from dovetail.search.race import PROCESS_SPREAD, Race
+from dovetail.search.race import Race
 from dovetail.search.space import Proposal
 
 FIRST_UNITS = 256
@@ -40,10 +41,14 @@ class Trials:
 
     def __init__(self, job: Job, builder: Builder, conditions: Conditions, rows: Path) -> None:
         self._job, self._builder, self._conditions, self._rows = job, builder, conditions, rows
-        self._anchor: Runner | None = None
+        self.anchors = Anchors(conditions, job.environment.cores)
 
-    def open(self, baselines: Sequence[Proposal]) -> Proposal:
-        """Starts the anchor: the first baseline that runs. It also sets the quality that all others are compared with.
+    def open(self, baselines: Sequence[Proposal], shift: float | None = None) -> Proposal:
+        """Starts the anchors on the first baseline that runs. It also sets the quality that all others are compared with.
+
+        Args:
+            baselines: to try, in order.
+            shift: ratio of the anchors in an interrupted run (:meth:`Anchors.calibrate`).
 
         Raises:
             ModelError: the original runs in none of the runtimes.
@@ -51,8 +56,8 @@ class Trials:
         reasons = []
         for proposal in baselines:
             try:
-                self._anchor = Runner(Contestant(recipe=proposal.recipe, model=self._job.original), self._conditions)
-                self._score_original(self._anchor)
+                self._score_original(self.anchors.open(proposal.recipe, self._job.original))
+                self.anchors.calibrate(shift)
                 return proposal
             except ChildFailure as exc:
                 self.close()
@@ -63,10 +68,8 @@ class Trials:
         raise ModelError(f"the model runs in none of the runtimes{shown}", where=self._job.name)
 
     def close(self) -> None:
-        """Ends the anchor's process."""
-        if self._anchor is not None:
-            self._anchor.close()
-            self._anchor = None
+        """Ends the anchors' processes."""
+        self.anchors.close()
 
     # -- one trial ---------------------------------------------------------------------------------------------------
 
@@ -88,7 +91,8 @@ class Trials:
         except ChildFailure as exc:
             return replace(record, infeasible=exc.outcome)
         try:
-            record = self._timed(record, runner)
+            measurement, speedup = self.anchors.look(runner)
+            record = replace(record, screening=measurement, speedup=speedup)
             if self._job.judged:
                 return self._judged(record, runner, proposal, race)
             self._check_unchanged(runner)
@@ -97,28 +101,6 @@ class Trials:
             return replace(record, infeasible=exc.outcome)
         finally:
             runner.close()
-
-    def _timed(self, record: CandidateRecord, runner: Runner) -> CandidateRecord:
-        anchor = self._live_anchor()
-        seconds = min(max(0.08, 4 * max(runner.typical_s, anchor.typical_s)), 0.5)
-        try:
-            looked = screen(runner, anchor, seconds=seconds)
-        except ChildFailure:
-            if anchor.child.alive:
-                raise
-            looked = screen(runner, self._live_anchor(), seconds=seconds)
-        log = looked.log_speedup
-        half = max(PROCESS_SPREAD, (max(looked.log_speedups) - min(looked.log_speedups)) / 2)
-        speedup = Interval(point=math.exp(log), low=math.exp(log - half), high=math.exp(log + half))
-        return replace(record, screening=looked.measurement, speedup=speedup)
-
-    def _live_anchor(self) -> Runner:
-        """The anchor, started again where its process was ended from outside; no candidate is to blame for that."""
-        assert self._anchor is not None, "open() comes first"
-        if not self._anchor.child.alive:
-            self._anchor.close()
-            self._anchor = Runner(self._anchor.contestant, self._conditions)
-        return self._anchor
 
     def _difference(self, runner: Runner) -> float:
         """Greatest relative difference to the original's outputs on the timing samples; infinite where they are not finite."""
@@ -207,7 +189,7 @@ class Trials:
             DataError: the metric fails on a sample of it.
         """
         try:
-            self.score(self._live_anchor(), "original", "certification")
+            self.score(self.anchors.main, "original", "certification")
         except ChildFailure as exc:
             raise DataError(exc.outcome.reason) from exc
 

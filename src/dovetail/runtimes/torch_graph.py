@@ -72,10 +72,17 @@ class Weights:
         if id(value) in self._tensors:
             return self._tensors[id(value)]
         tensor = torch.from_numpy(np.array(value))
-        tensor = tensor.to(self.dtype) if tensor.is_floating_point() else tensor
+        if tensor.is_floating_point():
+            tensor = _within(tensor, self.dtype).to(self.dtype)
         if id(value) in self._own:
             self._tensors[id(value)] = tensor
         return tensor
+
+
+def _within(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Finite values made to fit a narrower type: a mask's lowest float32 must not become minus infinity in bfloat16."""
+    limits = torch.finfo(dtype)
+    return torch.where(torch.isfinite(tensor), tensor.clamp(limits.min, limits.max), tensor)
 
 
 class Builder:
