@@ -33,7 +33,10 @@ class Environment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Interval:
-    """A point estimate with a confidence interval at level ``confidence``; plain ratio or the unit of its holder."""
+    """A point estimate with a confidence interval at level ``confidence``; plain ratio or the unit of its holder.
+
+    An end that is NaN is unknown: what is infinite here is ``null`` in a file, and NaN when it is read again.
+    """
 
     point: float
     low: float
@@ -41,7 +44,7 @@ class Interval:
     confidence: float = 0.95
 
     def __post_init__(self) -> None:
-        if not (self.low <= self.point <= self.high) and not math.isnan(self.point):
+        if self.low > self.point or self.point > self.high:
             raise ValueError(f"an interval holds its point: {self.low} <= {self.point} <= {self.high} does not hold")
 
 
