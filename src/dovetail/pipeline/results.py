@@ -27,6 +27,7 @@ def assemble(job: Job, race: Race, final: Final, ledger: Ledger, command: str) -
         margin=race.goal.margin,
         constraints=job.wish.constraints,
         finished=race.finished,
+        certifiable="certification" in job.splits,
     )
     _against_best_baseline(race, final)
     for record in final.records.values():

@@ -38,6 +38,7 @@ def decide(
     margin: float | None = None,
     constraints: Sequence[Constraint] = (),
     finished: bool = True,
+    certifiable: bool = True,
 ) -> Answer:
     """Chooses the answer.
 
@@ -48,6 +49,7 @@ def decide(
         judged: whether quality could be judged.
         margin: permitted drop in the metric's unit.
         constraints: the user's limits.
+        certifiable: whether anything was left to certify quality on.
         finished: whether the search ended by itself; a budget that ended before any candidate was measured proves nothing.
     """
     ran = sorted((r for r in finalists if r.infeasible is None), key=lambda r: cost(r, objective))
@@ -64,7 +66,7 @@ def decide(
         if not ran and not finished:
             headline = f"{baseline.label} so far: the budget ended before a candidate could be measured"
             return Answer(status=FitStatus.BEST_EFFORT, headline=headline, winner=baseline.recipe.key, beats=False)
-        return _baseline_wins(baseline, ran, judged)
+        return _baseline_wins(baseline, ran, judged and certifiable)
     meets = [r for r in within if not judged or proved(r)] or [r for r in within if probably_keeps(r, margin)]
     if meets:
         return _meets(meets[0], judged)
@@ -135,7 +137,7 @@ def _won(record: CandidateRecord, baseline: CandidateRecord, objective: str, sta
     )
 
 
-def _baseline_wins(baseline: CandidateRecord, ran: Sequence[CandidateRecord], judged: bool) -> Answer:
+def _baseline_wins(baseline: CandidateRecord, ran: Sequence[CandidateRecord], certifiable: bool) -> Answer:
     verdict = quality_verdict(baseline)
     certified = verdict is Verdict.CERTIFIED or verdict is None
     why = "every candidate was slower, lost too much quality or did not run"
@@ -146,7 +148,7 @@ def _baseline_wins(baseline: CandidateRecord, ran: Sequence[CandidateRecord], ju
         else:
             why = f"the fastest candidate, {best.label}, is not proved faster"
     return Answer(
-        status=FitStatus.CERTIFIED if certified and judged else FitStatus.BEST_EFFORT,
+        status=FitStatus.CERTIFIED if certified and certifiable else FitStatus.BEST_EFFORT,
         headline=f"nothing beats the baseline: {baseline.label} stays; {why}",
         winner=baseline.recipe.key,
         beats=False,

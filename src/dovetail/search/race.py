@@ -265,10 +265,12 @@ class Race:
         return self._optimistic(record) <= self._bar()
 
     def chance(self, record: CandidateRecord) -> float:
-        """Chance that it will certify; 1 where outputs are unchanged or quality is not judged."""
-        if self.goal.margin is None or (self.proposal(record).lossless and self.quality_of(record) is None):
-            return 1.0
+        """Chance that it will certify; 1 where quality is not judged, or outputs are unchanged and nothing speaks against it."""
         quality = self.quality_of(record)
+        if self.goal.margin is None:
+            return 1.0
+        if self.proposal(record).lossless and (quality is None or quality.drop.point <= 0):
+            return 1.0
         if quality is None:
             return 0.0
         return certification_chance(quality, self.goal.margin, self.goal.certification_units)
