@@ -265,7 +265,7 @@ class Race:
         return self._optimistic(record) <= self._bar()
 
     def chance(self, record: CandidateRecord) -> float:
-        """Chance that it will certify; 1 where quality is not judged, or outputs are unchanged and nothing speaks against it."""
+        """Chance that it will certify; 1 where quality is not judged, or outputs are unchanged and none seen to be worse."""
         quality = self.quality_of(record)
         if self.goal.margin is None:
             return 1.0
