@@ -16,6 +16,7 @@ from dovetail.core.constraint import Constraint
 from dovetail.core.errors import DovetailError
 from dovetail.core.measurement import Interval
 from dovetail.core.outcome import CandidateRecord, Infeasible
+from dovetail.core.protocols import Array
 from dovetail.data.looks import record_look
 from dovetail.devices.probe import disturbance
 from dovetail.measure.arena import Conditions, Contestant, Duel, Runner, duel
@@ -213,7 +214,9 @@ class Finals:
         compared = {r.recipe.key: r for r in (*chosen, *baselines, default)}
         found = self._measure(list(compared.values()), self.rounds, self._job.wish.seed, on_round)
         lossy = [r for r in baselines if not race.proposal(r).lossless]
-        quality = self._certify_quality(race, [*chosen, *lossy])
+        quality, lost = self._certify_quality(race, [*chosen, *lossy])
+        timed = {key: m for key, m in found.measurements.items() if key not in lost}
+        found = replace(found, measurements=timed, failures={**found.failures, **lost})
         best = self._best_baseline([*baselines, default], quality, found, race.goal.margin)
         judge = _Judge(self._job, found, best.recipe.key, best.label, max(1, len(chosen)))
         records = {key: judge.certified(record, quality.get(key)) for key, record in compared.items()}
@@ -250,20 +253,23 @@ class Finals:
             raise DovetailError(f"no baseline could be measured: {reasons}", hint="run it again; finished trials are kept")
         return min(timed, key=lambda r: found.measurements[r.recipe.key].latency_s)
 
-    def _certify_quality(self, race: Race, records: Sequence[CandidateRecord]) -> dict[str, Certificate]:
-        """Looks at the certification split, once, for all finalists together."""
+    def _certify_quality(
+        self, race: Race, records: Sequence[CandidateRecord]
+    ) -> tuple[dict[str, Certificate], dict[str, Infeasible]]:
+        """Looks at the certification split, once, for all finalists together; also says which of them failed there."""
         metric, split = self._job.metric, self._job.splits.get("certification")
         if metric is None or split is None or not records:
-            return {}
+            return {}, {}
         self._trials.certify_original()
-        rows = {}
+        rows: dict[str, Array] = {}
+        lost: dict[str, Infeasible] = {}
         for record in records:
             key = race.proposal(record).quality_key
             try:
                 with Runner(self.contestant(record), self.conditions) as runner:
                     rows[record.recipe.key] = self._trials.score(runner, key, "certification")
-            except ChildFailure:
-                continue
+            except ChildFailure as exc:
+                lost[record.recipe.key] = exc.outcome
         certificates = certify_family(
             metric,
             np.load(self._trials.reference("certification"), allow_pickle=False),
@@ -274,7 +280,7 @@ class Finals:
             data_hashes=self._job.data_hashes,
             seed=self._job.wish.seed,
         )
-        return dict(zip(rows, certificates, strict=True))
+        return dict(zip(rows, certificates, strict=True)), lost
 
 
 @dataclass(frozen=True, slots=True)
