@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import psutil
+
 from dovetail.core.errors import InputError
 from dovetail.core.protocols import Knob
 from dovetail.core.recipe import Scalar
@@ -59,11 +61,16 @@ def flag(name: str, default: bool, help: str, *, tries: tuple[bool, ...] = (), l
 
 
 def thread_counts(cores: int) -> tuple[int, ...]:
-    """Thread counts worth trying on ``cores`` cores: all, then halves down to one; small models often want one."""
+    """Thread counts worth trying beside a runtime's own choice on ``cores`` cores, halves down to one.
+
+    All cores are what runtimes choose by themselves, unless this process may use fewer than the machine has or two threads share
+    a core: then it is named too.
+    """
     counts = [cores]
     while counts[-1] > 1:
         counts.append(counts[-1] // 2)
-    return tuple(counts)
+    own_choice = cores == psutil.cpu_count() == psutil.cpu_count(logical=False)
+    return tuple(counts[1:] if own_choice else counts)
 
 
 def resolve(runtime: str, options: Sequence[Option], given: Mapping[str, Scalar]) -> dict[str, Scalar]:
