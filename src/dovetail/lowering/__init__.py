@@ -1,0 +1,1 @@
+"""Translates ONNX models into the formats of other runtimes."""

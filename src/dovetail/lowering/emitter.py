@@ -1,0 +1,234 @@
+"""Collects tensors and operators of the lowered graph, and keeps for every ONNX value where and how it is stored."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from dovetail.core.errors import ModelError
+from dovetail.core.protocols import Array
+from dovetail.lowering import layout
+from dovetail.lowering.source import Node, Source
+from dovetail.lowering.tensors import Operator, Order, Quant, Tensor, View, identity, inverse
+
+STORED = {"float64": "float32", "uint64": "int64"}
+"""Types that the runtime lacks or is slow in, and what stands for them."""
+
+
+class Emitter:
+    """The graph being built.
+
+    Args:
+        source: the ONNX graph.
+        targets: value → the quantisation that all its readers want (:func:`.quantisation.targets`).
+
+    Attributes:
+        operators: in order of execution.
+        notes: adjustments, one phrase each.
+        shuffled: value → where each element of its last axis lies; only matrix products with constant weights read such values.
+    """
+
+    def __init__(self, source: Source, targets: Mapping[str, Quant]) -> None:
+        self.source = source
+        self.targets = targets
+        self.operators: list[Operator] = []
+        self.notes: list[str] = []
+        self.shuffled: dict[str, Array] = {}
+        self._values: dict[str, View] = {}
+        self._names: set[str] = set()
+        self._cache: dict[tuple[object, ...], Tensor] = {}
+
+    # -- tensors -----------------------------------------------------------------------------------------------------
+
+    def tensor(self, name: str, shape: Sequence[int], dtype: str, quant: Quant | None = None) -> Tensor:
+        """A tensor that is computed; the name gets a number when it is taken."""
+        return Tensor(name=self._free(name), shape=tuple(shape), dtype=dtype, quant=quant)
+
+    def constant(self, value: Array, name: str, quant: Quant | None = None) -> Tensor:
+        """A constant in storage order."""
+        value = np.ascontiguousarray(value.astype(STORED.get(value.dtype.name, value.dtype.name), copy=False)).reshape(value.shape)
+        return Tensor(name=self._free(name), shape=value.shape, dtype=value.dtype.name, data=value, quant=quant)
+
+    def integers(self, values: Sequence[int], name: str) -> Tensor:
+        """An int32 vector, as the operators take shapes and axes."""
+        return self.constant(np.array(values, np.int32), name)
+
+    def rename(self, tensor: Tensor, name: str) -> None:
+        """Gives a tensor a name, and whichever has it another."""
+        for other in (t for op in self.operators for t in (*op.inputs, *op.outputs) if t is not None):
+            if other.name == name and other is not tensor:
+                other.name = self._free(f"{name}/inner")
+        tensor.name = name
+
+    def _free(self, name: str) -> str:
+        free, number = name, 1
+        while free in self._names:
+            free, number = f"{name}/{number}", number + 1
+        self._names.add(free)
+        return free
+
+    # -- values ------------------------------------------------------------------------------------------------------
+
+    def bind(self, name: str, view: View) -> None:
+        """Says how an ONNX value is stored."""
+        self._values[name] = view
+
+    def view(self, name: str) -> View:
+        """How an ONNX value is stored."""
+        if name not in self._values:
+            value = self.source.constants[name]
+            self._values[name] = View(self.constant(value, name), identity(value.ndim))
+        return self._values[name]
+
+    def known(self, name: str) -> bool:
+        """Whether the value is there already."""
+        return name in self._values or name in self.source.constants
+
+    def array(self, node: Node, index: int, what: str) -> Array:
+        """A constant operand.
+
+        Raises:
+            ModelError: it is computed at run time.
+        """
+        value = self.source.constant(node, index)
+        if value is None:
+            raise ModelError(f"{node.op} {node.output!r} computes its {what} at run time")
+        return value
+
+    # -- emitting ----------------------------------------------------------------------------------------------------
+
+    def emit(
+        self, code: str, inputs: Sequence[Tensor | None], outputs: Sequence[Tensor], table: str = "", **options: object
+    ) -> None:
+        """Adds an operator."""
+        self.operators.append(
+            Operator(code=code, inputs=tuple(inputs), outputs=tuple(outputs), table=table, options=options)
+        )
+
+    def result(self, name: str, order: Order | None = None, quant: Quant | None = None) -> Tensor:
+        """The tensor of an ONNX value about to be computed; the value is bound to it.
+
+        Args:
+            name: of the value.
+            order: storage order; the logical one by default.
+            quant: of the storage; the value is plain without.
+        """
+        shape = self.source.shape(name)
+        order = identity(len(shape)) if order is None else order
+        dtype = self.source.dtype(name) if quant is None else quant.dtype
+        tensor = self.tensor(name, [shape[axis] for axis in order], STORED.get(dtype, dtype), quant)
+        self.bind(name, View(tensor, order))
+        return tensor
+
+    def ordered(self, view: View, order: Order) -> Tensor:
+        """The value stored in an order, moved where it has to be."""
+        if view.order == order:
+            return view.tensor
+        tensor = view.tensor
+        shape = tuple(view.shape[axis] for axis in order)
+        places = tuple(view.order.index(axis) for axis in order)
+        if tensor.data is not None:
+            quant = tensor.quant
+            if quant is not None and not quant.per_tensor:
+                quant = quant.at(places.index(quant.axis))
+            return self._cached(("moved", id(tensor), order), lambda: self.constant(tensor.data.transpose(places), tensor.name, quant))  # type: ignore[union-attr]
+        if layout.movable(view.shape, view.order, order):
+            return self._cached(("moved", id(tensor), order), lambda: self.reshape(tensor, shape))
+        return self._cached(("moved", id(tensor), order), lambda: self._transpose(tensor, places, shape))
+
+    def plain(self, view: View) -> Tensor:
+        """The value in its logical order."""
+        return self.ordered(view, identity(view.rank))
+
+    def reshape(self, tensor: Tensor, shape: Sequence[int]) -> Tensor:
+        """The same bytes under another shape."""
+        shape = tuple(shape)
+        if tensor.shape == shape:
+            return tensor
+        if tensor.data is not None:
+            return self.constant(tensor.data.reshape(shape), tensor.name, tensor.quant)
+        result = self.tensor(f"{tensor.name}/reshaped", shape, tensor.dtype, tensor.quant)
+        sizes = self.integers(shape, f"{tensor.name}/shape")
+        self.emit("RESHAPE", [tensor, sizes], [result], "ReshapeOptions", newShape=list(shape))
+        return result
+
+    def _transpose(self, tensor: Tensor, places: Sequence[int], shape: Sequence[int]) -> Tensor:
+        result = self.tensor(f"{tensor.name}/moved", shape, tensor.dtype, tensor.quant)
+        permutation = self.integers(places, f"{tensor.name}/permutation")
+        self.emit("TRANSPOSE", [tensor, permutation], [result], "TransposeOptions")
+        return result
+
+    def _cached(self, key: tuple[object, ...], make: object) -> Tensor:
+        if key not in self._cache:
+            self._cache[key] = make()  # type: ignore[operator]
+        return self._cache[key]
+
+    # -- reals and integers ------------------------------------------------------------------------------------------
+
+    def real(self, view: View) -> View:
+        """The value as plain floats."""
+        quant, tensor = view.quant, view.tensor
+        if quant is None:
+            return view
+        if tensor.data is not None:
+            data = tensor.data
+            made = self._cached(("real", id(tensor)), lambda: self.constant(quant.dequantise(data), tensor.name))
+        else:
+            made = self._cached(("real", id(tensor)), lambda: self._convert(tensor, "DEQUANTIZE", "float32", None))
+        return View(made, view.order)
+
+    def quantised(self, view: View, quant: Quant) -> View:
+        """The value under a quantisation of the whole tensor."""
+        tensor = view.tensor
+        if quant.same(tensor.quant):
+            return view
+        key = ("quantised", id(tensor), str(quant), quant.dtype)
+        if tensor.data is not None and tensor.quant is None:
+            data = tensor.data
+            return View(self._cached(key, lambda: self.constant(quant.quantise(data), tensor.name, quant)), view.order)
+        return View(self._cached(key, lambda: self._convert(tensor, "QUANTIZE", quant.dtype, quant)), view.order)
+
+    def _convert(self, tensor: Tensor, code: str, dtype: str, quant: Quant | None) -> Tensor:
+        result = self.tensor(f"{tensor.name}/{'real' if quant is None else 'quantised'}", tensor.shape, dtype, quant)
+        self.emit(code, [tensor], [result], f"{code.title()}Options" if code == "QUANTIZE" else "DequantizeOptions")
+        return result
+
+    # -- helpers of operators ----------------------------------------------------------------------------------------
+
+    def operands(self, node: Node, *indices: int) -> tuple[list[View], Quant | None]:
+        """Data operands, all quantised or all plain, and the quantisation of the result.
+
+        They stay integers where every one of them is quantised and so is every reader of the result.
+        """
+        views = [self.view(node.inputs[index]) for index in indices]
+        target = self.targets.get(node.output)
+        if target is not None and all(v.quant is not None and v.quant.per_tensor for v in views):
+            return views, target
+        return [self.real(view) for view in views], None
+
+    def expanded(self, view: View, rank: int) -> View:
+        """The value with axes of size 1 in front of its logical shape, up to a rank."""
+        if view.rank == rank:
+            return view
+        shape = (1,) * (rank - view.rank) + view.shape
+        order = layout.reshaped(view.shape, shape, view.order)
+        if order is None:
+            return View(self.reshape(self.plain(view), shape), identity(rank))
+        return View(self.reshape(view.tensor, [shape[axis] for axis in order]), order)
+
+    def note(self, text: str) -> None:
+        """Reports an adjustment, once."""
+        if text not in self.notes:
+            self.notes.append(text)
+
+
+def places(view: View, axes: Sequence[int]) -> list[int]:
+    """Where logical axes are stored, in ascending order."""
+    return sorted(view.place(axis) for axis in axes)
+
+
+def transposed(order: Order, permutation: Sequence[int]) -> Order:
+    """Storage order after the logical axes were permuted, output axis ``i`` being input axis ``permutation[i]``."""
+    where = inverse(tuple(permutation))
+    return tuple(where[axis] for axis in order)

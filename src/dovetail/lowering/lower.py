@@ -1,0 +1,103 @@
+"""ONNX to LiteRT: the graph is read, its pairs of quantisation become types, and every operator is written channels last."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from dovetail.core.errors import ModelError
+from dovetail.lowering import flatbuffer, quantisation, source
+from dovetail.lowering.emitter import Emitter
+from dovetail.lowering.flatbuffer import Lowered
+from dovetail.lowering.ops import TABLE
+from dovetail.lowering.rewrite import rewrite
+from dovetail.lowering.source import Source
+from dovetail.lowering.tensors import Operator, Quant, Tensor, View, identity
+
+DESCRIPTION = "lowered from ONNX"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What lowering did.
+
+    Attributes:
+        operators: builtin operator names in order of execution.
+        notes: adjustments that the runtime's rules demanded, one phrase each.
+    """
+
+    operators: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def lower(path: Path, out: Path, dims: Mapping[str, int] | None = None) -> Report:
+    """Writes an ONNX model as a LiteRT file with the same inputs and outputs.
+
+    Args:
+        path: an ONNX model of opset 13 or newer.
+        out: file to write.
+        dims: sizes of symbolic dimensions; leading ones not named become 1.
+
+    Raises:
+        ModelError: operators that are not covered, all of them named; or a value that only shows at run time.
+    """
+    graph = source.read(path, dims or {})
+    rewrite(graph)
+    _require_covered(graph)
+    em = Emitter(graph, quantisation.targets(graph))
+    lowered = emit(em)
+    flatbuffer.write(lowered, out, DESCRIPTION)
+    return Report(operators=tuple(op.code for op in lowered.operators), notes=tuple(em.notes))
+
+
+def _require_covered(graph: Source) -> None:
+    missing = sorted({node.op for node in graph.nodes} - TABLE.keys())
+    if missing:
+        raise ModelError(f"no LiteRT form for {', '.join(missing)}")
+
+
+def emit(em: Emitter) -> Lowered:
+    """Lowers every node in order."""
+    inputs = {name: _open_input(em, name) for name in em.source.inputs}
+    for node in em.source.nodes:
+        TABLE[node.op](em, node)
+    outputs = _outputs(em, set(map(id, inputs.values())))
+    return Lowered(inputs=inputs, outputs=outputs, operators=_needed(em.operators, outputs))
+
+
+def _open_input(em: Emitter, name: str) -> Tensor:
+    tensor = quantisation.input_tensor(em, name)
+    view = View(tensor, identity(len(tensor.shape)))
+    if tensor.quant is not None and tensor.dtype in quantisation.SHIFT:
+        signed, shift = quantisation.SHIFT[tensor.dtype]
+        quant = Quant(scale=tensor.quant.scale, zero_point=tensor.quant.zero_point - shift, dtype=signed)
+        view = em.quantised(view, quant)
+    em.bind(name, view)
+    return tensor
+
+
+def _outputs(em: Emitter, inputs: set[int]) -> dict[str, Tensor]:
+    """Tensors of the outputs; what is an input or a constant, or is handed out twice, is copied."""
+    found: dict[str, Tensor] = {}
+    for name in em.source.outputs:
+        tensor = quantisation.output_tensor(em, name)
+        if id(tensor) in inputs or tensor.data is not None or any(t is tensor for t in found.values()):
+            copy = em.tensor(name, tensor.shape, tensor.dtype, tensor.quant)
+            shape = em.integers(tensor.shape, f"{name}/shape")
+            em.emit("RESHAPE", [tensor, shape], [copy], "ReshapeOptions", newShape=list(tensor.shape))
+            tensor = copy
+        em.rename(tensor, name)
+        found[name] = tensor
+    return found
+
+
+def _needed(operators: list[Operator], outputs: Mapping[str, Tensor]) -> list[Operator]:
+    """Operators whose results somebody reads."""
+    wanted = {id(tensor) for tensor in outputs.values()}
+    kept = []
+    for op in reversed(operators):
+        if any(id(t) in wanted for t in op.outputs):
+            kept.append(op)
+            wanted.update(id(t) for t in op.inputs if t is not None)
+    return kept[::-1]
