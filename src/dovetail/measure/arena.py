@@ -11,7 +11,9 @@ import random
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -25,6 +27,8 @@ from dovetail.core.serial import decode
 from dovetail.measure.child import Child, ChildFailure
 
 _PAUSE_S = 0.01
+LOADING = 2
+"""Processes that load at the same time between two rounds; nothing is timed meanwhile."""
 DISTURBED = 1.25
 """Anchor's block relative to its usual one, above which a quick look is taken again."""
 
@@ -67,9 +71,18 @@ class Conditions:
 
 
 class Runner:
-    """A contestant in a fresh process, loaded and warm."""
+    """A contestant in a fresh process, loaded and warm.
 
-    def __init__(self, contestant: Contestant, conditions: Conditions) -> None:
+    Args:
+        contestant: what runs.
+        conditions: what is the same for all.
+        ready: load and warm up at once; else :meth:`load` and :meth:`warm_up` are the caller's.
+
+    Raises:
+        ChildFailure: it cannot load the model, or fails on the first sample.
+    """
+
+    def __init__(self, contestant: Contestant, conditions: Conditions, *, ready: bool = True) -> None:
         self.contestant = contestant
         self._conditions = conditions
         recipe = contestant.recipe
@@ -77,12 +90,19 @@ class Runner:
         self.blocks_s: list[float] = []
         self.calls_s: list[float] = []
         self.calls = 0
+        if ready:
+            self.load()
+            self.warm_up()
+
+    def load(self) -> None:
+        """Loads the model and answers the first sample."""
+        conditions, recipe = self._conditions, self.contestant.recipe
         try:
             self.child.call(
                 "load",
                 timeout_s=conditions.start_limit_s,
-                path=str(contestant.model.path),
-                format=contestant.model.format,
+                path=str(self.contestant.model.path),
+                format=self.contestant.model.format,
                 runtime=recipe.runtime,
                 options=recipe.settings,
             )
@@ -97,12 +117,19 @@ class Runner:
             if ready["non_finite"]:
                 names = ", ".join(ready["non_finite"])
                 raise self.child.failure("run", f"output {names} holds NaN or infinity")
-            warm = self.child.call("warm", timeout_s=conditions.call_limit_s)
-            self.typical_s = float(warm["typical_s"])
-            self.steady = bool(warm["steady"])
         except ChildFailure:
             self.child.close()
             raise
+
+    def warm_up(self) -> None:
+        """Calls until times are steady; before blocks are timed."""
+        try:
+            answer = self.child.call("warm", timeout_s=self._conditions.call_limit_s)
+        except ChildFailure:
+            self.child.close()
+            raise
+        self.typical_s = float(answer["typical_s"])
+        self.steady = bool(answer["steady"])
 
     def block(self, seconds: float) -> float:
         """Times one block; seconds per call."""
@@ -237,10 +264,11 @@ def duel(
     failures: dict[str, Infeasible] = {}
     table: list[dict[str, float]] = []
     started = time.monotonic()
-    for _ in range(rounds):
+    for number in range(rounds):
         alive = [c for c in contestants if c.key not in failures]
         order.shuffle(alive)
-        runners = _start(alive, conditions, failures)
+        # The first round loads one at a time, so that the times of loading can be told.
+        runners = _start(alive, conditions, failures, LOADING if number else 1)
         try:
             _interleave(runners, blocks, seconds, order, failures)
             row: dict[str, float] = {}
@@ -253,7 +281,7 @@ def duel(
                 calls[key].extend(runner.calls_s)
                 counts[key] += runner.calls
                 memory[key] = max(memory.get(key, 0.0), runner.peak_memory_bytes())
-                load[key] = runner.load_s
+                load.setdefault(key, runner.load_s)
             table.append(row)
         finally:
             for runner in runners:
@@ -279,18 +307,31 @@ def duel(
     )
 
 
-def _start(contestants: Sequence[Contestant], conditions: Conditions, failures: dict[str, Infeasible]) -> list[Runner]:
-    runners: list[Runner] = []
-    for contestant in contestants:
+def _start(
+    contestants: Sequence[Contestant], conditions: Conditions, failures: dict[str, Infeasible], at_once: int
+) -> list[Runner]:
+    """Fresh processes, warm one after the other; ``at_once`` of them load at the same time."""
+    # The processes are started here and not in the pool: each ends with the thread that started it.
+    runners = [Runner(contestant, conditions, ready=False) for contestant in contestants]
+
+    def attempt(step: Callable[[Runner], None], runner: Runner) -> None:
+        if runner.contestant.key in failures:
+            return
         try:
-            runners.append(Runner(contestant, conditions))
+            step(runner)
         except ChildFailure as exc:
-            failures[contestant.key] = exc.outcome
-        except BaseException:
-            for runner in runners:
-                runner.close()
-            raise
-    return runners
+            failures[runner.contestant.key] = exc.outcome
+
+    try:
+        with ThreadPoolExecutor(at_once) as pool:
+            list(pool.map(partial(attempt, Runner.load), runners))
+        for runner in runners:
+            attempt(Runner.warm_up, runner)
+        return [runner for runner in runners if runner.contestant.key not in failures]
+    except BaseException:
+        for runner in runners:
+            runner.close()
+        raise
 
 
 def _interleave(

@@ -6,6 +6,7 @@ is dominated by something measured, and dropped only when its measured interval 
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +21,9 @@ from dovetail.search.space import Proposal
 PROCESS_SPREAD = 0.03
 """Half width, in log ratio, within which two quick looks cannot be told apart (processes differ from start to start)."""
 TUNE_WITHIN = 0.25
-"""Log distance to the best within which a family's other options are tried."""
+"""Log gain that an option may bring whose effect in this runtime was not seen yet."""
+LOOK_ERROR = 0.02
+"""Standard error, in log ratio, of what an option seemed to gain between two quick looks."""
 BASELINE_WITHIN = 4.0
 """Cost relative to the best above which a runtime's other options are not tried on the original."""
 SURE = 0.9
@@ -105,6 +108,7 @@ class Race:
         self.records: dict[str, CandidateRecord] = {}
         self.finished = False
         self._proposals = {p.recipe.key: p for p in space}
+        self._passed_over: dict[str, str] = {}
         self._shuffled = list(space)
         random.Random(seed).shuffle(self._shuffled)
 
@@ -132,6 +136,8 @@ class Race:
         """The next recipe to try; ``None`` when nothing is left that could win, and the race is finished."""
         proposal = self._next()
         self.finished = proposal is None
+        if self.finished:
+            self._passed_over = {key: self._why(p) for key, p in self._proposals.items() if key not in self.records}
         return proposal
 
     def _next(self) -> Proposal | None:
@@ -172,20 +178,50 @@ class Race:
         return family[0]
 
     def _next_tuned(self) -> Proposal | None:
-        """Neighbours, one option away, of the best recipe of each family that is near the best."""
-        near = [r for r in self.leaders() if self._optimistic(r) <= self._bar() + TUNE_WITHIN]
-        for record in near:
+        """The neighbour, one option away from the best recipe of a family, that could gain most on the best of all.
+
+        What an option gains is taken from pairs of recipes in the same runtime that differ in it alone; one that was never
+        seen may gain :data:`TUNE_WITHIN`.
+        """
+        leaders = [r for r in self.leaders() if self._log_cost(r) - 2 * TUNE_WITHIN <= self._best()]
+        gains = self._gains()
+        found: tuple[float, Proposal] | None = None
+        for record in leaders:
             options = dict(record.recipe.options)
             for proposal in self.space:
                 if proposal.recipe.key in self.records or proposal.family != self.proposal(record).family:
                     continue
-                if len(set(options.items()) ^ set(proposal.recipe.options)) and self._one_apart(options, proposal):
-                    return proposal
-        return None
+                changed = self._changed(options, proposal)
+                if len(changed) != 1:
+                    continue
+                hoped = self._log_cost(record) - gains.get((proposal.recipe.runtime, *changed[0]), TUNE_WITHIN)
+                if hoped < self._best() and (found is None or hoped < found[0]):
+                    found = hoped, proposal
+        return None if found is None else found[1]
 
-    def _one_apart(self, options: Mapping[str, object], proposal: Proposal) -> bool:
-        other = dict(proposal.recipe.options)
-        return sum(options.get(name) != other.get(name) for name in options.keys() | other.keys()) == 1
+    def _gains(self) -> dict[tuple[str, str, object, object], float]:
+        """(runtime, option, from, to) → log gain that the change may bring, judged by those seen so far."""
+        seen: dict[tuple[str, str, object, object], list[float]] = {}
+        by_family: dict[str, list[CandidateRecord]] = {}
+        for record in self._ok():
+            by_family.setdefault(self.proposal(record).family, []).append(record)
+        for records in by_family.values():
+            for a, b in itertools.permutations(records, 2):
+                changed = self._changed(dict(a.recipe.options), self.proposal(b))
+                if len(changed) == 1:
+                    gain = self._log_cost(a) - self._log_cost(b)
+                    seen.setdefault((a.recipe.runtime, *changed[0]), []).append(gain)
+        return {key: max(gains) + LOOK_ERROR / math.sqrt(len(gains)) for key, gains in seen.items()}
+
+    def _best(self) -> float:
+        """Log cost of the best that passes."""
+        return min((self._log_cost(r) for r in self._ok() if self.passes(r)), default=math.inf)
+
+    def _changed(self, options: Mapping[str, object], other: Proposal) -> list[tuple[str, object, object]]:
+        """Options in which a recipe differs from given ones: name, value here, value there."""
+        theirs = dict(other.recipe.options)
+        names = sorted(options.keys() | theirs.keys())
+        return [(n, options.get(n), theirs.get(n)) for n in names if options.get(n) != theirs.get(n)]
 
     def leaders(self) -> list[CandidateRecord]:
         """The best recipe of each family that passes as far as is known, best first."""
@@ -327,17 +363,18 @@ class Race:
         return result
 
     def _untried(self, proposal: Proposal) -> CandidateRecord:
-        seen = any(self.proposal(r).family == proposal.family for r in self.records.values())
-        reason = "the budget ended before its turn"
-        if self.strategy is Strategy.RACE and self.finished:
-            if seen:
-                reason = "options away from those that proved best for this model and runtime"
-            elif self._twin_suffices(proposal):
-                reason = "the same graph with other constants as one whose quality suffices"
-            elif self._dominated(proposal):
-                reason = "even at its assumed best slower than what was measured"
-        fate = Fate.OUT_OF_TIME if reason.startswith("the budget") else Fate.PREDICTED_OUT
+        reason = self._passed_over.get(proposal.recipe.key) if self.finished and self.strategy is Strategy.RACE else None
+        fate = Fate.OUT_OF_TIME if reason is None else Fate.PREDICTED_OUT
+        reason = reason or "the budget ended before its turn"
         return CandidateRecord(recipe=proposal.recipe, label=proposal.label, fate=fate, reason=reason)
+
+    def _why(self, proposal: Proposal) -> str:
+        """Why the race ended without trying a recipe."""
+        if any(self.proposal(r).family == proposal.family for r in self.records.values()):
+            return "its options gained too little with other recipes in this runtime to make it the best"
+        if self._twin_suffices(proposal):
+            return "the same graph with other constants as one whose quality suffices"
+        return "even at its assumed best slower than what was measured"
 
     def _judged(self, record: CandidateRecord, best: float) -> CandidateRecord:
         behind = self._log_cost(record) - best
