@@ -89,6 +89,7 @@ class Worker:
         if format not in chosen.accepts:
             return {"error": f"{spec.name} takes {', '.join(sorted(chosen.accepts))}, not {format}", "stage": "build"}
         Path(workdir).mkdir(parents=True, exist_ok=True)
+        notes: list[str] = []
         context = PassContext(
             workdir=Path(workdir),
             environment=decode(Environment, environment),
@@ -96,6 +97,7 @@ class Worker:
             calibration=_open(calibration) if calibration else None,
             workload=decode(Workload, workload) if workload else None,
             seed=seed,
+            note=notes.append,
             score=_scorer(**score) if score else None,
         )
         result = chosen.apply(model, context)
@@ -103,7 +105,7 @@ class Worker:
             raise ConformanceError(
                 f"{spec.name} promised a smaller file: {model.size_bytes():,} → {result.size_bytes():,} bytes"
             )
-        return {"path": str(result.path), "format": result.format, "size_bytes": result.size_bytes()}
+        return {"path": str(result.path), "format": result.format, "size_bytes": result.size_bytes(), "notes": notes}
 
     # -- sessions ----------------------------------------------------------------------------------------------------
 

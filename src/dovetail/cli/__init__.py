@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from dovetail.cli import analyze, bench, doctor, explain, init, optimize, verify
+from dovetail.cli import analyze, bench, doctor, explain, export, init, optimize, verify
 from dovetail.core.errors import DovetailError
 
 app = typer.Typer(
@@ -21,7 +21,7 @@ app = typer.Typer(
 )
 _STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
-for _verb in (optimize, analyze, bench, explain, verify, init, doctor):
+for _verb in (optimize, analyze, bench, explain, verify, export, init, doctor):
     # The mark \b keeps the lines of the examples as they are.
     app.command(name=_verb.__name__.rpartition(".")[2], epilog="\b\n" + _verb.EXAMPLES.replace("\n\n", "\n"))(_verb.command)
 

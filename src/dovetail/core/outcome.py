@@ -61,7 +61,11 @@ class Quality:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CandidateRecord:
-    """Everything known of one candidate."""
+    """Everything known of one candidate.
+
+    Attributes:
+        notes: what its passes had to adjust.
+    """
 
     recipe: Recipe
     fate: Fate
@@ -79,6 +83,7 @@ class CandidateRecord:
     profile: Profile | None = None
     certificates: tuple[Certificate, ...] = ()
     explanation: Explanation | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def latency_s(self) -> float | None:

@@ -42,7 +42,7 @@ class Model:
 
     Attributes:
         path: the main file (``model.onnx``, ``model.xml``); companions lie beside it.
-        format: ``onnx`` or ``openvino``.
+        format: ``onnx``, ``openvino`` or ``litert``.
     """
 
     path: Path
@@ -228,6 +228,7 @@ class PassContext:
         config: parameters of the pass, from the recipe.
         seed: for every random choice.
         progress: called with (fraction 0..1, text).
+        note: called with a phrase that users should see beside the result.
         score: drop of a model file on a slice of the selection split, for passes that look at quality.
         cost: seconds per call of a model file as quickly measured or estimated; ``None`` without.
     """
@@ -239,6 +240,7 @@ class PassContext:
     workload: Workload | None = None
     seed: int = 0
     progress: Callable[[float, str], None] = lambda fraction, text: None
+    note: Callable[[str], None] = lambda text: None
     score: Callable[[Model], float] | None = None
     cost: Callable[[Model], float] | None = None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -47,7 +47,8 @@ class Emitter:
 
     def constant(self, value: Array, name: str, quant: Quant | None = None) -> Tensor:
         """A constant in storage order."""
-        value = np.ascontiguousarray(value.astype(STORED.get(value.dtype.name, value.dtype.name), copy=False)).reshape(value.shape)
+        dtype = STORED.get(value.dtype.name, value.dtype.name)
+        value = np.ascontiguousarray(value.astype(dtype, copy=False)).reshape(value.shape)
         return Tensor(name=self._free(name), shape=value.shape, dtype=value.dtype.name, data=value, quant=quant)
 
     def integers(self, values: Sequence[int], name: str) -> Tensor:
@@ -128,14 +129,15 @@ class Emitter:
         tensor = view.tensor
         shape = tuple(view.shape[axis] for axis in order)
         places = tuple(view.order.index(axis) for axis in order)
+        key = ("moved", id(tensor), order)
         if tensor.data is not None:
-            quant = tensor.quant
+            data, quant = tensor.data, tensor.quant
             if quant is not None and not quant.per_tensor:
                 quant = quant.at(places.index(quant.axis))
-            return self._cached(("moved", id(tensor), order), lambda: self.constant(tensor.data.transpose(places), tensor.name, quant))  # type: ignore[union-attr]
+            return self._cached(key, lambda: self.constant(data.transpose(places), tensor.name, quant))
         if layout.movable(view.shape, view.order, order):
-            return self._cached(("moved", id(tensor), order), lambda: self.reshape(tensor, shape))
-        return self._cached(("moved", id(tensor), order), lambda: self._transpose(tensor, places, shape))
+            return self._cached(key, lambda: self.reshape(tensor, shape))
+        return self._cached(key, lambda: self._transpose(tensor, places, shape))
 
     def plain(self, view: View) -> Tensor:
         """The value in its logical order."""
@@ -159,9 +161,9 @@ class Emitter:
         self.emit("TRANSPOSE", [tensor, permutation], [result], "TransposeOptions")
         return result
 
-    def _cached(self, key: tuple[object, ...], make: object) -> Tensor:
+    def _cached(self, key: tuple[object, ...], make: Callable[[], Tensor]) -> Tensor:
         if key not in self._cache:
-            self._cache[key] = make()  # type: ignore[operator]
+            self._cache[key] = make()
         return self._cache[key]
 
     # -- reals and integers ------------------------------------------------------------------------------------------

@@ -25,10 +25,12 @@ class Report:
     Attributes:
         operators: builtin operator names in order of execution.
         notes: adjustments that the runtime's rules demanded, one phrase each.
+        quantised: whether anything is computed in integers that stand for reals.
     """
 
     operators: tuple[str, ...]
     notes: tuple[str, ...]
+    quantised: bool
 
 
 def lower(path: Path, out: Path, dims: Mapping[str, int] | None = None) -> Report:
@@ -48,7 +50,12 @@ def lower(path: Path, out: Path, dims: Mapping[str, int] | None = None) -> Repor
     em = Emitter(graph, quantisation.targets(graph))
     lowered = emit(em)
     flatbuffer.write(lowered, out, DESCRIPTION)
-    return Report(operators=tuple(op.code for op in lowered.operators), notes=tuple(em.notes))
+    return Report(operators=tuple(op.code for op in lowered.operators), notes=tuple(em.notes), quantised=_quantised(lowered))
+
+
+def _quantised(lowered: Lowered) -> bool:
+    tensors = (t for op in lowered.operators for t in op.outputs)
+    return any(t.quant is not None for t in tensors)
 
 
 def _require_covered(graph: Source) -> None:

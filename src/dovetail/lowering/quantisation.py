@@ -35,9 +35,8 @@ def parameters(source: Source, node: Node) -> Quant:
     dtype = _stored_type(source, node, zero)
     zeros = np.zeros(scale.shape, np.int64) if zero is None else zero.astype(np.int64)
     if zeros.size != scale.size or not np.isfinite(scale).all() or (scale <= 0).any():
-        raise ModelError(
-            f"{node.op} {node.output!r} has {scale.size} scales and {zeros.size} zero points; they must be as many, positive and finite"
-        )
+        rule = "they must be as many, and scales positive and finite"
+        raise ModelError(f"{node.op} {node.output!r} has {scale.size} scales and {zeros.size} zero points; {rule}")
     signed, shift = SHIFT.get(dtype, (dtype, 0))
     axis = _axis(source, node, scale)
     return Quant(scale=scale.astype(np.float32).reshape(-1), zero_point=zeros.reshape(-1) - shift, dtype=signed, axis=axis)

@@ -145,6 +145,7 @@ def read(path: Path, dims: Mapping[str, int]) -> Source:
     constants = {i.name: numpy_helper.to_array(i) for i in model.graph.initializer}
     for value in [v for v in model.graph.input if v.name in constants]:
         model.graph.input.remove(value)
+    _sort(model, constants)
     _fold(model, constants)
     infos = _infos(model, constants)
     source = Source(
@@ -175,6 +176,27 @@ def _attribute(proto: onnx.AttributeProto) -> Any:
     return tuple(v.decode() if isinstance(v, bytes) else v for v in value) if isinstance(value, list) else value
 
 
+def _sort(model: onnx.ModelProto, constants: Mapping[str, Array]) -> None:
+    """Puts nodes behind those they read; quantisers append theirs at the end."""
+    known = {"", *constants, *(v.name for v in model.graph.input)}
+    waiting = list(model.graph.node)
+    ordered: list[onnx.NodeProto] = []
+    while waiting:
+        later = []
+        for node in waiting:
+            if known.issuperset(node.input):
+                ordered.append(node)
+                known.update(node.output)
+            else:
+                later.append(node)
+        if len(later) == len(waiting):
+            missing = sorted({name for node in later for name in node.input} - known)
+            raise ModelError(f"nothing makes {', '.join(missing[:3])}")
+        waiting = later
+    del model.graph.node[:]
+    model.graph.node.extend(ordered)
+
+
 def _fix_sizes(model: onnx.ModelProto, dims: Mapping[str, int]) -> None:
     constants = {i.name for i in model.graph.initializer}
     for value in model.graph.input:
@@ -187,8 +209,9 @@ def _fix_sizes(model: onnx.ModelProto, dims: Mapping[str, int]) -> None:
                 continue
             size = dims.get(dim.dim_param, dims.get(f"{value.name}:{axis}", _BATCH if axis == 0 else None))
             if size is None:
-                known = f"{dim.dim_param or value.name + ':' + str(axis)}"
-                raise ModelError(f"the size of axis {axis} of input {value.name!r} is not fixed", hint=f"set dims to {known}=SIZE")
+                known = dim.dim_param or f"{value.name}:{axis}"
+                what = f"the size of axis {axis} of input {value.name!r} is not fixed"
+                raise ModelError(what, hint=f"give {known}=SIZE")
             dim.dim_value = size
     del model.graph.value_info[:]
     for value in model.graph.output:

@@ -23,10 +23,11 @@ BUILD_LIMIT_S = 900.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Built:
-    """A model file and the seconds that its passes took, when they were first run."""
+    """A model file, the seconds that its passes took when they were first run, and what they had to say."""
 
     model: Model
     seconds: float
+    notes: tuple[str, ...] = ()
 
 
 class Builder:
@@ -53,6 +54,7 @@ class Builder:
         if not recipe.passes:
             return Built(model=self._job.original, seconds=0.0)
         current, seconds = self._job.source, 0.0
+        notes: tuple[str, ...] = ()
         for last in range(1, len(recipe.passes) + 1):
             key = self._key(recipe.passes[:last])
             if key in self._failed:
@@ -61,8 +63,8 @@ class Builder:
             if isinstance(step, Infeasible):
                 self._failed[key] = step
                 return step
-            current, seconds = step.model, seconds + step.seconds
-        return Built(model=current, seconds=seconds)
+            current, seconds, notes = step.model, seconds + step.seconds, (*notes, *step.notes)
+        return Built(model=current, seconds=seconds, notes=notes)
 
     def _key(self, passes: tuple[PassSpec, ...]) -> str:
         calibrated = any(plugins.compression_pass(p.name).needs_calibration for p in passes)
@@ -82,7 +84,7 @@ class Builder:
         done = folder / "built.json"
         if done.exists():
             row = json.loads(done.read_text())
-            return Built(model=Model(path=folder / row["file"], format=row["format"]), seconds=row["seconds"])
+            return _from_row(folder, row)
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         needs_score = step.name == "float_islands"
@@ -110,13 +112,19 @@ class Builder:
             "file": str(Path(answer["path"]).relative_to(folder)),
             "format": answer["format"],
             "seconds": time.monotonic() - started,
+            "notes": answer["notes"],
         }
         partial = done.with_suffix(".part")
         partial.write_text(json.dumps(row))
         partial.replace(done)
         self.built += 1
-        return Built(model=Model(path=folder / row["file"], format=row["format"]), seconds=row["seconds"])
+        return _from_row(folder, row)
 
     def _folder(self, split: str) -> str | None:
         found = self._job.splits.get(split)
         return None if found is None else str(found.folder)
+
+
+def _from_row(folder: Path, row: dict[str, Any]) -> Built:
+    model = Model(path=folder / row["file"], format=row["format"])
+    return Built(model=model, seconds=row["seconds"], notes=tuple(row.get("notes", ())))

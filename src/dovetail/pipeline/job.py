@@ -89,6 +89,11 @@ class Job:
         return self.metric is not None and "selection" in self.splits
 
     @property
+    def fixed_sizes(self) -> bool:
+        """Whether all samples have the same input shapes."""
+        return bool(self.free_dims) or all(isinstance(size, int) for spec in self.inputs for size in spec.shape)
+
+    @property
     def data_hashes(self) -> dict[str, str]:
         """Split name → content hash."""
         return {name: split.content_hash for name, split in self.splits.items()}

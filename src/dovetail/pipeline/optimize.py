@@ -142,6 +142,7 @@ def _space(job: Job, margin: float | None = None) -> tuple[Proposal, ...]:
         kinds=kinds,
         quantised=bool(kinds & {"DequantizeLinear", "QLinearConv", "QLinearMatMul", "MatMulInteger", "ConvInteger"}),
         free_dims=job.free_dims,
+        fixed_sizes=job.fixed_sizes,
         has_calibration="calibration" in job.splits,
         lossless_only=not job.judged,
         margin=margin,

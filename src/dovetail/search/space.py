@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dovetail.core.measurement import Environment
 from dovetail.core.protocols import Knob
 from dovetail.core.recipe import PassSpec, Recipe, Scalar, freeze
 
 INT8_DOT = frozenset({"avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm"})
+LITERT_GAIN = 6.0
+"""Assumed: LiteRT costs a small network up to this much less than a general runtime (a call and an operator cost it least)."""
 BF16 = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
 
 
@@ -28,6 +30,7 @@ class Traits:
         free_dims: symbolic dimension → the size that all samples share; empty when sizes vary or nothing is symbolic.
         has_calibration: there are calibration samples.
         lossless_only: no quality can be judged, so outputs must not change.
+        fixed_sizes: all samples have the same input shapes.
         margin: permitted quality drop in the metric's unit, for passes that aim at it; ``None`` when it is not known.
     """
 
@@ -36,6 +39,7 @@ class Traits:
     free_dims: Mapping[str, int]
     has_calibration: bool
     lossless_only: bool
+    fixed_sizes: bool = False
     margin: float | None = None
 
     @property
@@ -53,7 +57,8 @@ class Chain:
         format: of the model file that comes out.
         gain: assumed range of the speed-up over the original in the same runtime; it orders the search and never decides.
         lossless: outputs are equal within rounding.
-        like: label of a chain that gives the same graph with other constants, so the same speed; empty for none.
+        like: label of a chain that gives the same graph with other constants, so the same speed, in the same format; empty
+            for none.
     """
 
     label: str
@@ -91,7 +96,30 @@ def spec(name: str, **params: object) -> PassSpec:
 
 
 def chains(traits: Traits, environment: Environment) -> Iterator[Chain]:
-    """Every chain that makes sense here, the original first."""
+    """Every chain that makes sense here, the original first; ONNX graphs of fixed sizes are lowered to LiteRT as well."""
+    for chain in _chains(traits, environment):
+        yield chain
+        if traits.fixed_sizes and chain.format == "onnx" and chain.passes and chain.label not in _NOT_LOWERED:
+            yield _lowered(chain, traits)
+
+
+_NOT_LOWERED = frozenset({"static shapes", "int8 matrix products"})
+"""Lowering fixes shapes itself; and it takes whole chains of integers, not single products between floats."""
+
+
+def _lowered(chain: Chain, traits: Traits) -> Chain:
+    sizes = [f"{name}={size}" for name, size in sorted(traits.free_dims.items())]
+    low, high = chain.gain
+    return replace(
+        chain,
+        passes=(*chain.passes, spec("lower_litert", dims=sizes)),
+        format="litert",
+        gain=(low, high * LITERT_GAIN),
+        lossless=chain.lossless and not traits.quantised,
+    )
+
+
+def _chains(traits: Traits, environment: Environment) -> Iterator[Chain]:
     yield Chain(label="original", passes=(), gain=(1.0, 1.2), lossless=True)
     clean = (spec("clean"),)
     yield Chain(label="clean", passes=clean, lossless=True)
@@ -157,12 +185,12 @@ def enumerate_space(
         formats: runtime → model formats that it takes.
     """
     found: dict[str, Proposal] = {}
-    known = {chain.label: chain for chain in chains(traits, environment)}
+    known = {(chain.label, chain.format): chain for chain in chains(traits, environment)}
     for chain in known.values():
         for runtime, options in knobs.items():
             if chain.format not in formats[runtime]:
                 continue
-            twin = Recipe(passes=known[chain.like].passes, runtime=runtime).key if chain.like else ""
+            twin = Recipe(passes=known[chain.like, chain.format].passes, runtime=runtime).key if chain.like else ""
             for proposal in in_runtime(chain, runtime, options, twin=twin, lossless_only=traits.lossless_only):
                 found.setdefault(proposal.recipe.key, proposal)
     return tuple(found.values())

@@ -1,0 +1,104 @@
+"""Compares a lowered file with the ONNX model it came from, on samples where there are any."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from dovetail.core.errors import ModelError
+from dovetail.core.protocols import Array, Dataset, Feeds, Outputs
+
+SAMPLES = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """The output that differs most.
+
+    Attributes:
+        relative: ``max|y − ŷ| / max|y|``; infinite where one is finite and the other is not.
+    """
+
+    output: str
+    relative: float
+
+
+def examples(path: Path, dims: Mapping[str, int], data: Dataset | None, seed: int) -> Iterator[Feeds]:
+    """A few samples, or random feeds where there are none: normal floats, and zeros for what may be an index."""
+    if data is not None and len(data):
+        for index in range(min(SAMPLES, len(data))):
+            yield data.sample(index * len(data) // min(SAMPLES, len(data))).feeds
+        return
+    from dovetail.lowering.source import read
+
+    graph = read(path, dims)
+    random = np.random.default_rng(seed)
+    yield {name: _random(graph.shape(name), np.dtype(graph.dtype(name)), random) for name in graph.inputs}
+
+
+def _random(shape: tuple[int, ...], dtype: np.dtype[np.generic], random: np.random.Generator) -> Array:
+    if dtype.kind == "f":
+        return random.standard_normal(shape).astype(dtype)
+    if dtype.name in ("int8", "uint8"):
+        limits = np.iinfo(dtype)
+        return random.integers(limits.min, limits.max, shape, dtype=dtype, endpoint=True)
+    return np.zeros(shape, dtype)
+
+
+def compare(path: Path, lowered: Path, feeds: Feeds) -> Difference:
+    """Runs both on one sample.
+
+    Raises:
+        ModelError: either fails, or the outputs have other shapes.
+    """
+    names, expected = _onnxruntime(path, feeds)
+    found = _litert(lowered, feeds, names)
+    worst = Difference(output=names[0], relative=0.0)
+    for name, want, got in zip(names, expected, found, strict=True):
+        if np.shape(want) != np.shape(got):
+            raise ModelError(f"output {name!r} has the shape {np.shape(got)} instead of {np.shape(want)}")
+        relative = _relative(np.asarray(want), np.asarray(got))
+        if relative > worst.relative:
+            worst = Difference(output=name, relative=relative)
+    return worst
+
+
+def _relative(want: Array, got: Array) -> float:
+    want, got = want.astype(np.float64), got.astype(np.float64)
+    finite = np.isfinite(want)
+    if not np.array_equal(finite, np.isfinite(got)):
+        return float("inf")
+    scale = max(float(np.abs(want[finite]).max(initial=0.0)), np.finfo(np.float32).tiny)
+    return float(np.abs(want[finite] - got[finite]).max(initial=0.0)) / scale
+
+
+def _onnxruntime(path: Path, feeds: Feeds) -> tuple[list[str], Outputs]:
+    import onnxruntime
+
+    config = onnxruntime.SessionOptions()
+    config.log_severity_level = 4
+    try:
+        session = onnxruntime.InferenceSession(str(path), config, providers=["CPUExecutionProvider"])
+        wanted = {node.name for node in session.get_inputs()}
+        outputs = session.run(None, {name: value for name, value in feeds.items() if name in wanted})
+    except Exception as exc:  # its errors share no base class
+        raise ModelError(f"ONNX Runtime cannot run the model to compare with: {str(exc)[:200]}") from exc
+    return [node.name for node in session.get_outputs()], outputs
+
+
+def _litert(path: Path, feeds: Feeds, names: list[str]) -> Outputs:
+    from ai_edge_litert.interpreter import Interpreter
+
+    from dovetail.lowering.flatbuffer import SIGNATURE
+
+    try:
+        interpreter = Interpreter(model_path=str(path), num_threads=1)
+        run = interpreter.get_signature_runner(SIGNATURE)
+        wanted = run.get_input_details()
+        results = run(**{name: np.asarray(feeds[name]) for name in wanted})
+    except (RuntimeError, ValueError) as exc:
+        raise ModelError(f"LiteRT cannot run the lowered model: {str(exc).strip()[:200]}") from exc
+    return [results[name] for name in names]
