@@ -64,6 +64,12 @@ class Worker:
         report = normalize(Path(source), Path(out))
         return {"report": encode(report)}
 
+    def do_import_litert(self, source: str, out: str) -> dict[str, Any]:
+        """Writes a LiteRT file in ONNX form."""
+        from dovetail.lowering.raising import raise_to_onnx
+
+        return {"report": encode(raise_to_onnx(Path(source), Path(out)))}
+
     def do_analyze(self, model: str, shapes: dict[str, list[int]] | None = None) -> dict[str, Any]:
         """Counts operators, FLOPs and bytes."""
         from dovetail.workloads.analyze import analyze

@@ -17,7 +17,12 @@ from dovetail.core.verification import Check
 from dovetail.devices.cgroup import cpu_quota, memory_limit_bytes, read_text
 from dovetail.devices.probe import ROOT, environment
 
-_RUNTIMES = (("onnxruntime", "onnxruntime"), ("openvino", "openvino"), ("torch", "'dovetail[torch]'"))
+_RUNTIMES = (
+    ("onnxruntime", "onnxruntime"),
+    ("openvino", "openvino"),
+    ("ai_edge_litert", "ai-edge-litert"),
+    ("torch", "'dovetail[torch]'"),
+)
 _TOOLS = (("onnx", "onnx"), ("nncf", "nncf"), ("ai-edge-litert", "ai-edge-litert"))
 _EXTRAS = (("pillow", "'dovetail[images]'"), ("tokenizers", "'dovetail[text]'"))
 _FEW_BYTES = 2e9

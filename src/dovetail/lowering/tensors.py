@@ -11,7 +11,7 @@ import numpy as np
 from dovetail.core.protocols import Array
 
 Order = tuple[int, ...]
-"""``order[p]`` is the logical axis that lies at place ``p`` in storage. NHWC storage of a logical NCHW value is ``(0, 2, 3, 1)``."""
+"""``order[p]`` is the logical axis at place ``p`` of storage. NHWC storage of a logical NCHW value is ``(0, 2, 3, 1)``."""
 
 NHWC: Order = (0, 2, 3, 1)
 

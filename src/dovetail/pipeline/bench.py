@@ -29,6 +29,9 @@ from dovetail.pipeline.describe import analyze_file, timing_conditions
 from dovetail.pipeline.finals import quantiles
 from dovetail.report.progress import Progress, SilentProgress
 
+_FORMATS = {".xml": ("openvino", "openvino"), ".tflite": ("litert", "litert")}
+"""File ending → format, and the runtime that is usual for it."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timed:
@@ -70,8 +73,8 @@ def parse_run(text: str) -> Contestant:
     if not folder.is_file():
         raise InputError("there is no such model file or artifact", where=text)
     name, _, options = rest.partition(":")
-    form = "openvino" if folder.suffix == ".xml" else "onnx"
-    runtime = name or ("openvino" if form == "openvino" else "onnxruntime")
+    form, usual = _FORMATS.get(folder.suffix, ("onnx", "onnxruntime"))
+    runtime = name or usual
     plugins.runtime(runtime)
     return Contestant(
         recipe=Recipe(runtime=runtime, options=freeze(_options(options))), model=Model(path=folder, format=form)

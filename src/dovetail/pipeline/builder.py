@@ -52,7 +52,7 @@ class Builder:
     def build(self, recipe: Recipe, limit_s: float = BUILD_LIMIT_S) -> Built | Infeasible:
         """The recipe's model file, from the cache where it is there."""
         if not recipe.passes:
-            return Built(model=self._job.original, seconds=0.0)
+            return Built(model=self.original(recipe), seconds=0.0)
         current, seconds = self._job.source, 0.0
         notes: tuple[str, ...] = ()
         for last in range(1, len(recipe.passes) + 1):
@@ -65,6 +65,10 @@ class Builder:
                 return step
             current, seconds, notes = step.model, seconds + step.seconds, (*notes, *step.notes)
         return Built(model=current, seconds=seconds, notes=notes)
+
+    def original(self, recipe: Recipe) -> Model:
+        """The user's model in the form that the recipe's runtime takes."""
+        return self._job.unchanged(plugins.runtime(recipe.runtime).formats)
 
     def _key(self, passes: tuple[PassSpec, ...]) -> str:
         calibrated = any(plugins.compression_pass(p.name).needs_calibration for p in passes)

@@ -26,6 +26,7 @@ from dovetail.data.metrics import RowMetric, get_metric
 from dovetail.data.prepare import DataFiles, Splits, open_splits, prepare_splits, store_all
 from dovetail.data.split import units_of
 from dovetail.devices.probe import environment
+from dovetail.export.artifact import sha256
 from dovetail.measure.arena import Conditions
 from dovetail.measure.child import Child, ChildFailure
 from dovetail.pipeline.job import Job, Split, Wish
@@ -94,6 +95,9 @@ class Request:
         return self.out
 
 
+LITERT_SUFFIX = ".tflite"
+
+
 def cache_folder() -> Path:
     """``$DOVETAIL_CACHE``, else ``$XDG_CACHE_HOME/dovetail``, else ``~/.cache/dovetail``."""
     chosen = os.environ.get("DOVETAIL_CACHE")
@@ -126,6 +130,7 @@ def describe(request: Request, note: Callable[[str], None]) -> Job:
     return Job(
         name=Path(str(job.model)).name,
         original=original,
+        native=_native(str(job.model)),
         source=source,
         model_hash=model_hash,
         inputs=inputs,
@@ -149,6 +154,7 @@ def analyze_file(path: Path, shapes: Mapping[str, list[int]]) -> Workload:
     Raises:
         ModelError: it cannot be read or is not valid.
     """
+    path = _model_file(FitJob(model=str(path)), cache_folder()).path
     load_onnx(path, weights=False)
     answer = _in_child("analyze", Model(path=path), cache_folder() / "logs", model=str(path), shapes=dict(shapes))
     return decode(Workload, answer["workload"])
@@ -161,7 +167,7 @@ def timing_conditions(model: Model, data: Any, batch: int) -> Conditions:
         DovetailError: the model or the data cannot be read.
     """
     cache = cache_folder()
-    inputs, outputs = signature(load_onnx(model.path, weights=False))
+    inputs, outputs = signature(load_onnx(_model_file(FitJob(model=str(model.path)), cache).path, weights=False))
     state = detect_state(inputs, outputs)
     job = FitJob(model=str(model.path), data=data, state=state)
     request = Request(job=job, out=cache, cache=cache)
@@ -203,7 +209,7 @@ def read_samples(job: FitJob, used: Collection[str]) -> tuple[StoredDataset, dic
 
 
 def _model_file(job: FitJob, cache: Path) -> Model:
-    """The ONNX file: the user's own, or one exported from torch."""
+    """The ONNX file: the user's own, or one exported from torch or imported from LiteRT."""
     if not job.model:
         raise InputError("no model is given", hint="dovetail optimize MODEL, or `model:` in the job file")
     text = str(job.model)
@@ -212,7 +218,27 @@ def _model_file(job: FitJob, cache: Path) -> Model:
 
         folder = cache / "exports" / digest([text, _stamp(text)])
         return Model(path=import_torch(text, folder / "model.onnx").path)
+    if text.endswith(LITERT_SUFFIX):
+        return _imported(Path(text), cache)
     return Model(path=Path(text))
+
+
+def _imported(path: Path, cache: Path) -> Model:
+    """A LiteRT file in ONNX form, made once."""
+    if not path.is_file():
+        raise ModelError("there is no such file", where=str(path))
+    out = cache / "imports" / sha256(path)[:16] / "model.onnx"
+    if not out.exists():
+        out.parent.mkdir(parents=True, exist_ok=True)
+        partial = out.with_name("partial.onnx")
+        _in_child("import_litert", Model(path=path), cache / "logs", source=str(path), out=str(partial))
+        partial.replace(out)
+    return Model(path=out)
+
+
+def _native(text: str) -> Model | None:
+    """The user's own file where ONNX is not its format: it runs as it is in its own runtime."""
+    return Model(path=Path(text), format="litert") if text.endswith(LITERT_SUFFIX) else None
 
 
 def _stamp(text: str) -> list[float]:

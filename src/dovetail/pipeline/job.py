@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -57,7 +57,8 @@ class Job:
 
     Attributes:
         name: of the model, for people.
-        original: the file as the user gave it.
+        original: the file as the user gave it, in ONNX form.
+        native: the file itself where it is not ONNX but runs as it is in a runtime of its own.
         source: its normalised form, from which passes start.
         splits: ``calibration``, ``selection``, ``certification`` where there are data, and always ``timing``.
         timing_indices: samples of the ``timing`` split that one block goes through.
@@ -81,7 +82,12 @@ class Job:
     metric: Metric | None = None
     state: Mapping[str, str] = field(default_factory=dict)
     free_dims: Mapping[str, int] = field(default_factory=dict)
+    native: Model | None = None
     warnings: tuple[str, ...] = ()
+
+    def unchanged(self, formats: Collection[str]) -> Model:
+        """The model as a runtime of these formats runs it without passes."""
+        return self.native if self.native is not None and self.native.format in formats else self.original
 
     @property
     def judged(self) -> bool:

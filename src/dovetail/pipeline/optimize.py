@@ -143,6 +143,7 @@ def _space(job: Job, margin: float | None = None) -> tuple[Proposal, ...]:
         quantised=bool(kinds & {"DequantizeLinear", "QLinearConv", "QLinearMatMul", "MatMulInteger", "ConvInteger"}),
         free_dims=job.free_dims,
         fixed_sizes=job.fixed_sizes,
+        native=job.native.format if job.native else "",
         has_calibration="calibration" in job.splits,
         lossless_only=not job.judged,
         margin=margin,

@@ -56,7 +56,7 @@ class Trials:
         reasons = []
         for proposal in baselines:
             try:
-                self._score_original(self.anchors.open(proposal.recipe, self._job.original))
+                self._score_original(self.anchors.open(proposal.recipe, self._builder.original(proposal.recipe)))
                 self.anchors.calibrate(shift)
                 return proposal
             except ChildFailure as exc:

@@ -158,11 +158,16 @@ def fate_counts(candidates: Sequence[CandidateRecord]) -> tuple[tuple[Fate, int]
     return tuple((fate, counts[fate]) for fate in _ORDER if counts[fate])
 
 
+NOTES_SHOWN = 3
+
+
 def reason(record: CandidateRecord) -> str:
-    """Why a candidate met its fate, in one line."""
+    """Why a candidate met its fate, and what its passes adjusted, in one line."""
     if record.infeasible is not None:
         return phrases.one_line(f"{record.infeasible.stage}: {record.infeasible.reason}")
-    return phrases.one_line(record.reason)
+    more = len(record.notes) - NOTES_SHOWN
+    notes = [*record.notes[:NOTES_SHOWN], *([f"and {more} more"] if more > 0 else [])]
+    return phrases.one_line("; ".join(filter(None, [record.reason, *(f"adjusted: {n}" for n in notes[:1]), *notes[1:]])))
 
 
 def answers(result: FitResult) -> tuple[CandidateRecord, ...]:

@@ -63,8 +63,8 @@ def flag(name: str, default: bool, help: str, *, tries: tuple[bool, ...] = (), l
 def thread_counts(cores: int) -> tuple[int, ...]:
     """Thread counts worth trying beside a runtime's own choice, halves of ``cores`` down to one.
 
-    All cores are what runtimes choose by themselves, unless this process may use fewer than the machine has or two threads share
-    a core: then it is named too.
+    All cores are what runtimes choose by themselves, unless this process may use fewer than the machine has or two threads
+    share a core: then that count is named too.
     """
     counts = [cores]
     while counts[-1] > 1:

@@ -31,6 +31,7 @@ class Traits:
         has_calibration: there are calibration samples.
         lossless_only: no quality can be judged, so outputs must not change.
         fixed_sizes: all samples have the same input shapes.
+        native: the model's own format, where that is not ONNX; empty where it is.
         margin: permitted quality drop in the metric's unit, for passes that aim at it; ``None`` when it is not known.
     """
 
@@ -40,6 +41,7 @@ class Traits:
     has_calibration: bool
     lossless_only: bool
     fixed_sizes: bool = False
+    native: str = ""
     margin: float | None = None
 
     @property
@@ -99,6 +101,8 @@ def chains(traits: Traits, environment: Environment) -> Iterator[Chain]:
     """Every chain that makes sense here, the original first; ONNX graphs of fixed sizes are lowered to LiteRT as well."""
     for chain in _chains(traits, environment):
         yield chain
+        if traits.native and not chain.passes:
+            yield replace(chain, format=traits.native)
         if traits.fixed_sizes and chain.format == "onnx" and chain.passes and chain.label not in _NOT_LOWERED:
             yield _lowered(chain, traits)
 

@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
 from dovetail.core.errors import ModelError
 from dovetail.lowering import rewrite
 from dovetail.lowering.emitter import Emitter
+from dovetail.lowering.ops.maths import Maths
+from dovetail.lowering.ops.types import REAL, WIDE, bind, carried, cast
 from dovetail.lowering.source import Node
 from dovetail.lowering.tensors import Order, Quant, Tensor, View, identity, per_tensor
 
 _FUSED = {"ADD": "AddOptions", "SUB": "SubOptions", "MUL": "MulOptions", "DIV": "DivOptions"}
+_TYPES: Mapping[str, frozenset[str]] = {
+    "ADD": WIDE,
+    "SUB": WIDE,
+    "MUL": WIDE,
+    "DIV": frozenset({"float32", "int32"}),
+    "MAXIMUM": WIDE | {"int8", "uint8", "int16"},
+    "MINIMUM": WIDE | {"int8", "uint8", "int16"},
+}
+"""Operator → types of plain numbers that its kernel takes."""
 _QUANTISED = frozenset({"ADD", "SUB", "MUL"})
+_ORDERED = frozenset({"MAXIMUM", "MINIMUM"})
+"""They choose among integers of one scale."""
 SIGMOID_QUANT = per_tensor(1 / 256, -128)
 TANH_QUANT = per_tensor(1 / 128, 0)
 
@@ -32,44 +45,77 @@ def aligned(em: Emitter, views: list[View]) -> tuple[list[Tensor], Order]:
     return [em.ordered(view, order) for view in wide], order
 
 
-def binary(code: str, table: str = "") -> Callable[[Emitter, Node], None]:
+def centred(views: Sequence[View], quant: Quant | None) -> bool:
+    """Whether kernels take the operands' zero points: those of 16 bits must be zero."""
+    quants = [quant, *(view.quant for view in views)]
+    return not any(q is not None and q.dtype == "int16" and q.zero_point.any() for q in quants)
+
+
+def binary(code: str) -> Callable[[Emitter, Node], None]:
     """Lowering of an operator with two operands that broadcast."""
 
     def lower(em: Emitter, node: Node) -> None:
         views, quant = em.operands(node, 0, 1)
-        if code not in _QUANTISED:
+        if quant is not None and (code not in _QUANTISED or not centred(views, quant)):
             views, quant = [em.real(v) for v in views], None
+        if quant is None:
+            views = carried(em, node, views, _TYPES[code])
         tensors, order = aligned(em, views)
-        out = em.result(node.output, order, quant)
-        if code in _FUSED:
-            em.emit(code, tensors, [out], _FUSED[code], fusedActivationFunction=node.get(rewrite.ACTIVATION, "NONE"))
-        else:
-            em.emit(code, tensors, [out], table)
+        options: dict[str, object] = {"fusedActivationFunction": node.get(rewrite.ACTIVATION, "NONE")}
+        if code in ("ADD", "SUB"):
+            options["potScaleInt16"] = False
+        if quant is None and tensors[0].dtype != em.source.dtype(node.output):
+            bind(em, node.output, Maths(em, node.output).apply(code, *tensors), order)
+            return
+        em.emit(code, tensors, [em.result(node.output, order, quant)], _FUSED[code], **options)
 
     return lower
 
 
-def unary(code: str, table: str = "") -> Callable[[Emitter, Node], None]:
-    """Lowering of an operator with one operand, computed in float."""
+def variadic(code: str) -> Callable[[Emitter, Node], None]:
+    """Lowering of Max, Min and Sum: operators with two operands in a row."""
 
     def lower(em: Emitter, node: Node) -> None:
-        view = em.real(em.view(node.inputs[0]))
-        em.emit(code, [view.tensor], [em.result(node.output, view.order)], table)
+        if code in _ORDERED and (quant := em.targets.get(node.output)) is not None:
+            views = [em.view(name) for name in node.inputs]
+            if all(v.quant is not None and v.quant.per_tensor for v in views):
+                _chain(em, node, code, [em.quantised(v, quant) for v in views], quant)
+                return
+        views = [em.real(em.view(name)) for name in node.inputs]
+        _chain(em, node, code, carried(em, node, views, _TYPES[code]), None)
 
     return lower
 
 
-def fixed_range(code: str, required: Quant, table: str = "") -> Callable[[Emitter, Node], None]:
+def _chain(em: Emitter, node: Node, code: str, views: list[View], quant: Quant | None) -> None:
+    tensors, order = aligned(em, views)
+    m, current = Maths(em, node.output), tensors[0]
+    for tensor in tensors[1:]:
+        current = m.apply(code, current, tensor)
+        current.quant = quant
+    bind(em, node.output, current, order) if quant is None else em.bind(node.output, View(current, order))
+
+
+def mean(em: Emitter, node: Node) -> None:
+    """Mean of several operands."""
+    tensors, order = aligned(em, [em.real(em.view(name)) for name in node.inputs])
+    m, total = Maths(em, node.output), tensors[0]
+    for tensor in tensors[1:]:
+        total = m.add(total, tensor)
+    em.bind(node.output, View(m.mul(total, 1 / len(tensors)) if len(tensors) > 1 else total, order))
+
+
+def fixed_range(code: str, required: Quant) -> Callable[[Emitter, Node], None]:
     """Lowering of an operator whose integer form has one prescribed quantisation of the result."""
 
     def lower(em: Emitter, node: Node) -> None:
         (view,), quant = em.operands(node, 0)
         if quant is None or quant.dtype != "int8":
-            view = em.real(view)
-            em.emit(code, [view.tensor], [em.result(node.output, view.order)], table)
+            (view,) = carried(em, node, [em.real(view)], REAL)
+            em.emit(code, [view.tensor], [em.result(node.output, view.order)])
             return
         out = em.result(node.output, view.order, required)
-        em.emit(code, [view.tensor], [out], table)
+        em.emit(code, [view.tensor], [out])
         if not required.same(quant):
             em.note(f"{node.output}: computed with {required}, as {code} demands, then rescaled to {quant}")
             em.bind(node.output, em.quantised(View(out, view.order), quant))
@@ -77,52 +123,82 @@ def fixed_range(code: str, required: Quant, table: str = "") -> Callable[[Emitte
     return lower
 
 
-def leaky(code: str, table: str = "") -> Callable[[Emitter, Node], None]:
+def leaky(code: str, table: str) -> Callable[[Emitter, Node], None]:
     """Lowering of an operator with one operand that keeps integers where its readers want them."""
 
     def lower(em: Emitter, node: Node) -> None:
         (view,), quant = em.operands(node, 0)
+        if quant is None:
+            (view,) = carried(em, node, [view], REAL)
         options = {"alpha": float(node.get("alpha", 0.01))} if code == "LEAKY_RELU" else {}
         em.emit(code, [view.tensor], [em.result(node.output, view.order, quant)], table, **options)
 
     return lower
 
 
+def prelu(em: Emitter, node: Node) -> None:
+    """PRelu: a slope for negative numbers, one for each channel or element."""
+    views = carried(em, node, [em.real(em.view(name)) for name in node.inputs[:2]], REAL)
+    x, slope = views[0], em.expanded(views[1], views[0].rank)
+    out = em.result(node.output, x.order)
+    em.emit("PRELU", [x.tensor, em.ordered(slope, x.order)], [out])
+
+
 def bound(em: Emitter, node: Node) -> None:
     """Relu and Clip: one operator where there is one, else a minimum and a maximum."""
     name = rewrite.activation(em.source, node)
-    if name is not None:
-        (view,), quant = em.operands(node, 0)
+    (view,), quant = em.operands(node, 0)
+    if name is not None and (quant is not None or view.dtype == "float32"):
         em.emit(name, [view.tensor], [em.result(node.output, view.order, quant)])
         return
-    limits = rewrite.bounds(em.source, node)
-    if limits is None:
-        raise ModelError(f"Clip {node.output!r} computes its bounds at run time")
-    view = em.real(em.view(node.inputs[0]))
-    dtype = view.dtype
-    steps = [(code, v) for code, v in (("MAXIMUM", limits[0]), ("MINIMUM", limits[1])) if np.isfinite(v)]
-    current = view.tensor
-    out = em.result(node.output, view.order)
-    if not steps:
-        em.bind(node.output, view)
-    for number, (code, limit) in enumerate(steps):
-        last = number == len(steps) - 1
-        made = out if last else em.tensor(f"{node.output}/low", view.tensor.shape, dtype)
-        value = em.constant(np.full((1,) * view.rank, limit, dtype), f"{node.output}/limit")
-        em.emit(code, [current, value], [made], "MaximumMinimumOptions")
-        current = made
+    limits = _limits(em, node)
+    if quant is not None:
+        _quantised_bound(em, node, em.quantised(view, quant), quant, limits)
+        return
+    (view,) = carried(em, node, [em.real(view)], _TYPES["MAXIMUM"])
+    m, current = Maths(em, node.output), view.tensor
+    for code, limit in limits:
+        value = limit if isinstance(limit, float) else cast(em, _scalar(em, limit, view.rank), view.dtype)
+        current = m.apply(code, current, value)
+    bind(em, node.output, current, view.order)
 
 
-def constant_times(factor: float) -> Callable[[Emitter, Tensor, str], Tensor]:
-    """Emits a product with a number."""
+def _limits(em: Emitter, node: Node) -> list[tuple[str, float | View]]:
+    """The bounds of Relu or Clip that there are: numbers, or values computed at run time."""
+    if node.op == "Relu":
+        return [("MAXIMUM", 0.0)]
+    found: list[tuple[str, float | View]] = []
+    for code, index in (("MAXIMUM", 1), ("MINIMUM", 2)):
+        constant = em.source.constant(node, index)
+        if constant is None and node.has(index):
+            found.append((code, em.real(em.view(node.inputs[index]))))
+        elif constant is not None and _bites(constant):
+            found.append((code, float(constant.reshape(()))))
+    return found
 
-    def emit(em: Emitter, tensor: Tensor, name: str) -> Tensor:
-        out = em.tensor(name, tensor.shape, tensor.dtype)
-        number = em.constant(np.full((1,) * len(tensor.shape), factor, np.float32), f"{name}/factor")
-        em.emit("MUL", [tensor, number], [out], "MulOptions", fusedActivationFunction="NONE")
-        return out
 
-    return emit
+def _bites(limit: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> bool:
+    """Whether a bound can change anything; the ends of an integer type do not, and its float could not hold them."""
+    if limit.dtype.kind == "f":
+        return bool(np.isfinite(limit).all())
+    ends = np.iinfo(limit.dtype)
+    return int(limit.reshape(())) not in (ends.min, ends.max)
+
+
+def _scalar(em: Emitter, view: View, rank: int) -> Tensor:
+    return em.reshape(view.tensor, (1,) * rank)
+
+
+def _quantised_bound(em: Emitter, node: Node, view: View, quant: Quant, limits: list[tuple[str, float | View]]) -> None:
+    """Bounds on integers: rounding keeps the order, so that bounding and rounding may change places."""
+    m, current = Maths(em, node.output), view.tensor
+    for code, limit in limits:
+        if not isinstance(limit, float):
+            raise ModelError(f"{node.op} {node.output!r} is quantised and computes its bounds at run time")
+        number = quant.quantise(np.full((1,) * view.rank, limit, np.float32))
+        current = m.apply(code, current, em.constant(number, f"{node.output}/limit", quant))
+        current.quant = quant
+    em.bind(node.output, View(current, view.order))
 
 
 TABLE = {
@@ -130,9 +206,14 @@ TABLE = {
     "Sub": binary("SUB"),
     "Mul": binary("MUL"),
     "Div": binary("DIV"),
+    "Max": variadic("MAXIMUM"),
+    "Min": variadic("MINIMUM"),
+    "Sum": variadic("ADD"),
+    "Mean": mean,
     "Relu": bound,
     "Clip": bound,
     "LeakyRelu": leaky("LEAKY_RELU", "LeakyReluOptions"),
+    "PRelu": prelu,
     "Sigmoid": fixed_range("LOGISTIC", SIGMOID_QUANT),
     "Tanh": fixed_range("TANH", TANH_QUANT),
     "HardSwish": leaky("HARD_SWISH", "HardSwishOptions"),
