@@ -7,8 +7,6 @@ from typing import ClassVar
 
 from dovetail.core.errors import InputError, ModelError
 from dovetail.core.protocols import Model, Pass, PassContext
-from dovetail.lowering.check import compare, examples
-from dovetail.lowering.lower import lower
 
 FORMAT = "litert"
 FLOAT_TOLERANCE = 1e-4
@@ -33,6 +31,9 @@ class LowerLitert(Pass):
             InputError: a parameter is wrong.
             ModelError: operators that LiteRT has no form for, or outputs that differ from ONNX Runtime's.
         """
+        from dovetail.lowering.check import compare, examples
+        from dovetail.lowering.lower import lower
+
         unknown = sorted(set(ctx.config) - {"dims"})
         if unknown:
             raise InputError(f"unknown key {', '.join(map(repr, unknown))}", where=self.name, hint="known: dims")

@@ -6,7 +6,6 @@ import contextlib
 import fcntl
 import os
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -29,16 +28,12 @@ def measuring(on_wait: Callable[[str], None] = lambda text: None, path: Path = _
     try:
         with contextlib.suppress(OSError):
             os.chmod(path, 0o666)
-        told = False
-        while True:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if not told:
-                    on_wait("another measurement runs on this machine; waiting for it to end")
-                    told = True
-                time.sleep(0.2)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            on_wait("another measurement runs on this machine; waiting for it to end")
+            # The kernel serves those who wait in turn; who polls loses to all of them.
+            fcntl.flock(handle, fcntl.LOCK_EX)
         yield
     finally:
         os.close(handle)
