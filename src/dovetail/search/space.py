@@ -108,8 +108,8 @@ def chains(traits: Traits, environment: Environment) -> Iterator[Chain]:
 
 
 _NOT_LOWERED = frozenset({"static shapes", "int8 matrix products", "int8 weights", "int4 weights"})
-"""Lowering fixes shapes itself; it takes whole chains of integers, not single products between floats; and weights in blocks have
-an operator of ONNX Runtime's own."""
+"""Lowering fixes shapes itself; it takes whole chains of integers, not single products between floats; and weights in blocks
+have an operator of ONNX Runtime's own."""
 
 
 def _lowered(chain: Chain, traits: Traits) -> Chain:
