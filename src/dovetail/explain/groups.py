@@ -21,12 +21,17 @@ _PARTS = (
     (CONVOLUTION, ("conv",)),
     (MATMUL, ("gemm", "matmul", "fullyconnected", "addmm", "::mm", "::bmm", "attention", "lstm", "gru", "rnn")),
     (POOLING, ("pool",)),
-    (LAYOUT, ("reorder", "transpose", "permute", "reshape", "flatten", "contiguous", "squeeze", "depthtospace", "shuffle")),
+    (
+        LAYOUT,
+        ("reorder", "transpose", "permute", "reshape", "flatten", "contiguous", "squeeze", "expanddims", "depthtospace",
+         "spacetodepth", "shuffle"),
+    ),
     (CONVERT, ("cast", "copy", "::to")),
     (
         ELEMENTWISE,
         ("eltwise", "subgraph", "relu", "sigmoid", "tanh", "gelu", "add", "sub", "mul", "div", "clip", "clamp", "softmax",
-         "norm", "erf", "exp", "sqrt", "pow", "mvn", "elu", "swish", "math", "reduce", "mean", "sum", "power"),
+         "norm", "erf", "exp", "sqrt", "pow", "mvn", "elu", "swish", "math", "reduce", "mean", "sum", "power", "logistic",
+         "squareddifference", "maximum", "minimum"),
     ),
 )  # fmt: skip
 """Group → parts of kernel kinds, in lower case; the first group that matches takes the kernel."""
@@ -34,7 +39,9 @@ _PARTS = (
 
 def group_of(kernel: KernelTime) -> str:
     """The group of a kernel by its runtime's operator type."""
-    kind = kernel.kind.lower()
+    kind = kernel.kind.lower().replace("_", "")
     if kind == "convert":
         return CONVERT
+    if kind in ("quantize", "dequantize"):
+        return QUANTIZE
     return next((group for group, parts in _PARTS if any(part in kind for part in parts)), OTHER)

@@ -79,7 +79,8 @@ class Patient:
 
     @cached_property
     def _ops(self) -> dict[str, Op]:
-        return {op.name: op for op in self.workload.ops} if self.workload else {}
+        ops = self.workload.ops if self.workload else ()
+        return {**{value: op for op in ops for value in op.outputs}, **{op.name: op for op in ops}}
 
     @cached_property
     def _lacks_dot_product(self) -> bool:

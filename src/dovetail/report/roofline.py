@@ -47,11 +47,12 @@ class Placed:
 
 def place(profile: Profile, workload: Workload) -> list[Placed]:
     """Kernels whose operators, FLOP and bytes are known; slowest first."""
-    ops = {op.name: op for op in workload.ops}
+    ops = {value: op for op in workload.ops for value in op.outputs} | {op.name: op for op in workload.ops}
     readers = _readers(workload)
     placed = []
     for kernel in profile.kernels:
-        own = [ops[name] for name in dict.fromkeys(kernel.sources or (kernel.name,)) if name in ops]
+        named = [ops[name] for name in kernel.sources or (kernel.name,) if name in ops]
+        own = list({op.name: op for op in named}.values())
         flop = sum(op.flop for op in own if op.flop is not None)
         moved = _moved_bytes(own, readers)
         if kernel.time_s > 0 and flop > 0 and moved is not None and moved > 0:

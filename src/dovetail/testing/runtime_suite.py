@@ -12,7 +12,7 @@ import pytest
 
 from dovetail.core.errors import DataError, InputError, ModelError
 from dovetail.core.measurement import Environment
-from dovetail.core.protocols import Feeds, Outputs, Runtime, Session
+from dovetail.core.protocols import Feeds, Model, Outputs, Runtime, Session
 from dovetail.core.recipe import Scalar
 from dovetail.testing.models import CASES, Case, conv_net, mlp, unknown_operator
 
@@ -48,9 +48,19 @@ class RuntimeConformance:
         """Each graph of the suite in turn."""
         return CASES[request.param]()
 
+    def save(self, case: Case, folder: Path) -> Model:
+        """Writes a case; a runtime of another format writes the same graph with the same names and weights."""
+        return case.save(folder)
+
+    def save_unknown(self, folder: Path) -> Model:
+        """Writes a model whose one operator, ``Frobnicate``, no runtime has."""
+        model = mlp().save(folder)
+        onnx.save(unknown_operator(), str(model.path))
+        return model
+
     def session(self, case: Case, folder: Path, **options: Scalar) -> Session:
         """A session on a case, with the suite's options unless others are given."""
-        return self.runtime.build(case.save(folder), {**self.options, **options})
+        return self.runtime.build(self.save(case, folder), {**self.options, **options})
 
     def close_enough(self, got: Outputs, expected: Outputs) -> None:
         """Asserts equal count, shapes and dtypes, and values within the tolerance."""
@@ -162,13 +172,13 @@ class RuntimeConformance:
 
     def test_unknown_options_are_refused(self, tmp_path: Path) -> None:
         """With the key in the message."""
-        model = mlp().save(tmp_path)
+        model = self.save(mlp(), tmp_path)
         with pytest.raises(InputError, match="no_such_option"):
             self.runtime.build(model, {"no_such_option": 1})
 
     def test_files_that_are_no_model_are_refused(self, tmp_path: Path) -> None:
         """A missing file and a file of noise."""
-        model = mlp().save(tmp_path)
+        model = self.save(mlp(), tmp_path)
         model.path.write_bytes(b"\x07not a model" * 20)
         with pytest.raises(ModelError):
             self.runtime.build(model, self.options)
@@ -180,8 +190,7 @@ class RuntimeConformance:
         """When the session is built, not when it runs."""
         if not self.computes:
             pytest.skip("computes nothing, so it takes any operator")
-        model = mlp().save(tmp_path)
-        onnx.save(unknown_operator(), str(model.path))
+        model = self.save_unknown(tmp_path)
         with pytest.raises(ModelError, match="Frobnicate"):
             self.runtime.build(model, self.options)
 
@@ -207,6 +216,6 @@ class RuntimeConformance:
         assert "dovetail" not in source
         namespace: dict[str, object] = {"__name__": "standalone"}
         exec(compile(source, "run.py", "exec"), namespace)
-        session = namespace["Session"](str(case.save(tmp_path).path))  # type: ignore[operator]
+        session = namespace["Session"](str(self.save(case, tmp_path).path))  # type: ignore[operator]
         assert [tuple(entry)[0] for entry in session.inputs] == ["x"]
         self.close_enough(session.run(case.feeds), reference(case.proto, case.feeds))
