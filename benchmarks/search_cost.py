@@ -36,9 +36,11 @@ from dovetail.report.progress import SilentProgress
 from dovetail.search.race import Strategy
 
 MODELS = ("resnet8", "resnet20", "resnet56", "autoencoder", "superresolution")
-RUNTIMES = ("onnxruntime", "openvino")
+RUNTIMES = ("onnxruntime", "openvino", "litert")
 WITHIN, SHARE, LEAST_SPACE = 0.98, 0.25, 60
 UNLIMITED = "100h"
+WAITING = "waiting for another measurement"
+"""Stage that is no cost of the search."""
 
 
 class Clock(SilentProgress):
@@ -117,9 +119,10 @@ def walk(name: str, strategy: Strategy, runtimes: str, folder: Path, search_limi
 
 
 def _walk(strategy: Strategy, result: FitResult, clock: Clock) -> Walk:
+    waited_s = sum(row.seconds for row in result.ledger if row.stage == WAITING)
     return Walk(
         strategy=strategy.value,
-        seconds=sum(clock.seconds.values()),
+        seconds=sum(clock.seconds.values()) - waited_s,
         search_s=clock.seconds["search"],
         tried=sum(c.screening is not None or c.infeasible is not None for c in result.candidates),
         headline=result.headline,
