@@ -257,3 +257,40 @@ def test_fates_cover_the_whole_space_with_a_reason_each():
     assert [r.recipe.key for r in fates if r.fate is Fate.WINNER] == [winner]
     told_so = (Fate.WINNER, Fate.BASELINE)
     assert all(r.reason or r.fate in told_so for r in fates)
+
+
+def test_an_option_that_cost_time_once_is_not_tried_on_what_it_cannot_make_the_best():
+    """Seen to lose a tenth with one recipe, it would have to gain with another to win."""
+
+    def speed(proposal):
+        gain = 2.0 if proposal.label.startswith("int8 ·") else 1.5 if proposal.recipe.passes else 1.0
+        return gain * (0.9 if dict(proposal.recipe.options).get("io_binding") else 1.0)
+
+    subject = race()
+    tried = []
+    while (proposal := subject.ask()) is not None:
+        tried.append(proposal)
+        subject.tell(record(proposal, speed(proposal), quality=drop(0.0)))
+    bound = [p for p in tried if dict(p.recipe.options).get("io_binding")]
+    assert len(bound) == 1
+
+
+def test_an_option_that_gained_once_is_tried_with_every_recipe_it_could_make_the_best():
+    def speed(proposal):
+        gain = 2.0 if "int8" in proposal.label else 1.0
+        return gain * (1.2 if dict(proposal.recipe.options).get("io_binding") else 1.0)
+
+    subject = race()
+    while (proposal := subject.ask()) is not None:
+        subject.tell(record(proposal, speed(proposal), quality=drop(0.0)))
+    best = [r for r in subject.ranked() if r.recipe.runtime == "onnxruntime" and r.speedup.point > 2.3]
+    assert len({subject.proposal(r).family for r in best}) >= 2
+
+
+def test_what_a_finished_race_passed_over_has_a_reason_and_is_not_out_of_time():
+    subject = race()
+    while (proposal := subject.ask()) is not None:
+        subject.tell(record(proposal, 2.0 if proposal.recipe.passes else 1.0, quality=drop(0.0)))
+    untried = [r for r in subject.fates({}) if r.recipe.key not in subject.records]
+    assert untried and {r.fate for r in untried} == {Fate.PREDICTED_OUT}
+    assert all(r.reason for r in untried)

@@ -103,3 +103,43 @@ def test_a_twin_is_a_family_of_the_space():
     families = {p.family for p in proposals}
     assert any(p.twin for p in proposals)
     assert all(p.twin in families for p in proposals if p.twin)
+
+
+def lowered(**changes):
+    """Proposals for LiteRT of a network whose samples share their sizes."""
+    knobs = {**KNOBS, "litert": KNOBS["onnxruntime"][:1]}
+    formats = {name: frozenset({"litert" if name == "litert" else "onnx"}) for name in knobs}
+    proposals = enumerate_space(traits(**{"fixed_sizes": True, **changes}), machine("avx2", "avx512_vnni"), knobs, formats)
+    return [p for p in proposals if p.recipe.runtime == "litert"]
+
+
+def test_graphs_of_fixed_sizes_are_lowered_last_and_with_their_sizes():
+    proposals = lowered(free_dims={"batch": 1})
+    assert {"clean", "int8", "int8 nncf qdq"} <= {p.label.partition(" · ")[0] for p in proposals}
+    for proposal in proposals:
+        *_, last = proposal.recipe.passes
+        assert last.name == "lower_litert"
+        assert dict(last.params)["dims"] == ("batch=1",)
+        assert [step.name for step in proposal.recipe.passes].count("lower_litert") == 1
+
+
+def test_samples_of_different_sizes_leave_litert_out():
+    assert lowered(fixed_sizes=False) == []
+
+
+def test_a_lowered_twin_is_a_twin_of_a_lowered_family():
+    proposals = lowered()
+    families = {p.family for p in proposals}
+    twins = {p.twin for p in proposals if p.twin}
+    assert twins and twins <= families
+
+
+def test_the_unchanged_model_runs_in_litert_only_where_that_is_its_own_format():
+    assert all(p.recipe.passes for p in lowered())
+    own = [p for p in lowered(native="litert") if not p.recipe.passes]
+    assert own and own[0].baseline and own[0].lossless
+
+
+def test_a_quantised_model_lowered_is_not_promised_to_be_unchanged():
+    assert not any(p.lossless for p in lowered(quantised=True))
+    assert any(p.lossless for p in lowered())
