@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-HEAVY = ("torch", "onnxruntime", "openvino", "nncf", "onnx", "scipy")
+HEAVY = ("torch", "onnxruntime", "openvino", "nncf", "onnx", "scipy", "ai_edge_litert")
 
 
 def loaded_by(code: str) -> set[str]:

@@ -9,9 +9,11 @@ from xml.etree import ElementTree
 import pytest
 
 from dovetail.cli import main
+from dovetail.core.protocols import Model
 from dovetail.data.job import load_job
+from dovetail.runtimes.litert import LiteRt
 
-VERBS = ("optimize", "analyze", "bench", "explain", "verify", "init", "doctor")
+VERBS = ("optimize", "analyze", "bench", "explain", "verify", "export", "init", "doctor")
 
 
 @pytest.fixture
@@ -164,3 +166,39 @@ def test_optimize_says_what_it_does_on_standard_error_alone(fitted):
     said = (fitted / "progress").read_text()
     assert all(stage in said for stage in ("describe", "original", "search", "certify", "write"))
     assert json.loads((fitted / "result.json").read_text())["artifact"] == "fit"
+
+
+# -- export --------------------------------------------------------------------------------------------------------------
+
+
+def test_export_writes_a_litert_file_that_runs(run, digits, tmp_path):
+    code, out, err = run("export", digits / "digits.onnx", "--to", "litert", "--out", "app.tflite")
+    assert (code, err) == (0, "")
+    assert "agree with ONNX Runtime" in out
+    session = LiteRt().build(Model(path=tmp_path / "app.tflite", format="litert"), {})
+    assert [spec.name for spec in session.inputs] == ["image"]
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_export_keeps_a_file_that_is_there_unless_told(run, digits, tmp_path):
+    (tmp_path / "digits.tflite").write_text("mine")
+    code, _, err = run("export", digits / "digits.onnx")
+    assert code == 2 and "--force" in err
+    assert (tmp_path / "digits.tflite").read_text() == "mine"
+    assert run("export", digits / "digits.onnx", "--force")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "what"),
+    [
+        (["nowhere.onnx"], "nowhere.onnx"),
+        (["{digits}", "--to", "tensorrt"], "no format 'tensorrt'"),
+        (["{digits}", "--size", "image"], "name=size"),
+        (["noise.tflite"], "noise.tflite"),
+    ],
+)
+def test_export_refuses_what_it_cannot_do_and_writes_nothing(run, digits, tmp_path, arguments, what):
+    (tmp_path / "noise.tflite").write_bytes(b"noise" * 50)
+    code, _, err = run("export", *(a.format(digits=digits / "digits.onnx") for a in arguments), "--out", "out.tflite")
+    assert code == 2 and what in err and "Traceback" not in err
+    assert not (tmp_path / "out.tflite").exists()
