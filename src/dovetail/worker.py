@@ -139,11 +139,11 @@ class Worker:
         bad = [spec.name for spec, value in named if value.dtype.kind == "f" and not np.isfinite(value).all()]
         return {"first_answer_s": time.perf_counter() - _STARTED, "non_finite": bad}
 
-    def do_warm(self, limit_s: float = 2.0) -> dict[str, Any]:
+    def do_warm(self) -> dict[str, Any]:
         """Runs until call times are steady."""
         from dovetail.measure.timing import warm_up
 
-        typical, steady = warm_up(self._live().run, self._feeds, limit_s)
+        typical, steady = warm_up(self._live().run, self._feeds)
         return {"typical_s": typical, "steady": steady}
 
     def do_block(self, seconds: float, keep: int = 2000) -> dict[str, Any]:

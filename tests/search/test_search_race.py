@@ -294,3 +294,21 @@ def test_what_a_finished_race_passed_over_has_a_reason_and_is_not_out_of_time():
     untried = [r for r in subject.fates({}) if r.recipe.key not in subject.records]
     assert untried and {r.fate for r in untried} == {Fate.PREDICTED_OUT}
     assert all(r.reason for r in untried)
+
+
+def test_a_certain_finalist_needs_no_slower_one_beside_it():
+    subject = race()
+    fast, close, slow = (chain(subject, label) for label in ("int8", "int8 nncf qdq", "clean"))
+    for proposal, speed in ((fast, 2.0), (close, 1.95), (slow, 1.2)):
+        subject.tell(record(proposal, speed, quality=drop(0.0, half=0.0005)))
+    chosen = subject.finalists(3)
+    assert [r.recipe.key for r in subject.contenders(chosen)] == [fast.recipe.key, close.recipe.key]
+
+
+def test_a_doubtful_finalist_keeps_the_slower_one_that_may_be_needed():
+    subject = race()
+    fast, slow = chain(subject, "int8"), chain(subject, "clean")
+    subject.tell(record(fast, 2.0, quality=drop(0.006, half=0.003)))
+    subject.tell(record(slow, 1.2, quality=drop(0.0, half=0.0005)))
+    chosen = subject.finalists(3)
+    assert len(chosen) == 2 and subject.contenders(chosen) == chosen

@@ -11,6 +11,8 @@ import numpy as np
 from dovetail.core.protocols import Array, Feeds, Outputs
 from dovetail.measure.statistics import is_steady
 
+WARM_LIMIT_S = 1.0
+"""Longest warm-up: thread pools, caches and clocks settle within a tenth of it; on a busy host nothing ever looks steady."""
 _WARM_BLOCK_S = 0.03
 _MAX_CALLS = 20_000
 
@@ -49,7 +51,7 @@ def block(run: Callable[[Feeds], Outputs], feeds: Sequence[Feeds], seconds: floa
     return Block(typical_s=float(np.median(table, axis=0).mean()), times_s=table.ravel())
 
 
-def warm_up(run: Callable[[Feeds], Outputs], feeds: Sequence[Feeds], limit_s: float = 2.0) -> tuple[float, bool]:
+def warm_up(run: Callable[[Feeds], Outputs], feeds: Sequence[Feeds], limit_s: float = WARM_LIMIT_S) -> tuple[float, bool]:
     """Runs short blocks until they are steady (:func:`dovetail.measure.statistics.is_steady`), or the time is up.
 
     Returns:

@@ -210,6 +210,8 @@ class Finals:
     def run(self, race: Race, on_round: Callable[[], None] = lambda: None) -> Final:
         """Chooses finalists, measures them in fresh processes beside the baselines, and certifies."""
         chosen = race.finalists(places(self._job))
+        if not self._job.wish.variants:
+            chosen = race.contenders(chosen)
         baselines, default = self._rivals(race), race.default()
         compared = {r.recipe.key: r for r in (*chosen, *baselines, default)}
         found = self._measure(list(compared.values()), self.rounds, self._job.wish.seed, on_round)

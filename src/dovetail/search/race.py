@@ -28,6 +28,8 @@ BASELINE_WITHIN = 4.0
 """Cost relative to the best above which a runtime's other options are not tried on the original."""
 SURE = 0.9
 """Chance of certification from which a candidate needs no twin with other constants."""
+CERTAIN = 0.99
+"""Chance of certification from which a finalist needs none beside it that is slower."""
 
 
 class Strategy(StrEnum):
@@ -327,6 +329,14 @@ class Race:
         if sure and k > 1 and all(self.chance(r) < SURE for r in chosen):
             chosen = [*chosen[: k - 1], sure[0]]
         return chosen
+
+    def contenders(self, finalists: Sequence[CandidateRecord]) -> list[CandidateRecord]:
+        """Finalists without those that are slower, with all of their interval, than one that is certain to certify."""
+        certain = [r for r in finalists if self.chance(r) >= CERTAIN]
+        if not certain or not self.goal.timed:
+            return list(finalists)
+        bar = min(self._pessimistic(r) for r in certain)
+        return [r for r in finalists if self._optimistic(r) <= bar]
 
     def _by_turns(self, records: Sequence[CandidateRecord]) -> list[CandidateRecord]:
         """The best by each objective in turn, each record once."""
