@@ -312,3 +312,19 @@ def test_a_doubtful_finalist_keeps_the_slower_one_that_may_be_needed():
     subject.tell(record(slow, 1.2, quality=drop(0.0, half=0.0005)))
     chosen = subject.finalists(3)
     assert len(chosen) == 2 and subject.contenders(chosen) == chosen
+
+
+def test_where_nothing_can_be_certified_the_fastest_that_keeps_the_limit_stands_beside_the_best_unchanged_one():
+    subject = race(Goal(margin=0.01, certification_units=4))
+    fast, slow = chain(subject, "int8"), chain(subject, "clean")
+    subject.tell(record(fast, 2.0, quality=drop(0.004, half=10.0, n=1)))
+    subject.tell(record(slow, 1.2))
+    assert [r.recipe.key for r in subject.finalists(1)] == [fast.recipe.key, slow.recipe.key]
+
+
+def test_where_nothing_can_be_certified_what_was_seen_to_lose_too_much_is_no_finalist():
+    subject = race(Goal(margin=0.01, certification_units=4))
+    fast, slow = chain(subject, "int8"), chain(subject, "clean")
+    subject.tell(record(fast, 2.0, quality=drop(0.015, half=10.0, n=1)))
+    subject.tell(record(slow, 1.2))
+    assert [r.recipe.key for r in subject.finalists(1)] == [slow.recipe.key]

@@ -73,15 +73,29 @@ class Goal:
         return math.inf if value is None or not math.isfinite(value) else value
 
 
-def certification_chance(quality: Quality, margin: float, units: int, z_alpha: float = 1.645) -> float:
+Z_ALPHA = 1.645
+"""One-sided 95 % quantile of the normal distribution."""
+
+
+def _errors(quality: Quality, units: int) -> tuple[float, float]:
+    """Standard error of a drop on the selection split, and on ``units`` fresh units; infinite without any."""
+    z = NormalDist().inv_cdf(0.5 + quality.drop.confidence / 2)
+    error = max((quality.drop.high - quality.drop.low) / (2 * z), 1e-12)
+    return error, error * math.sqrt(quality.n / units) if units else math.inf
+
+
+def certifiable(quality: Quality, margin: float, units: int) -> bool:
+    """Whether ``units`` fresh units could certify it, if they showed no drop at all."""
+    return Z_ALPHA * _errors(quality, units)[1] <= margin
+
+
+def certification_chance(quality: Quality, margin: float, units: int, z_alpha: float = Z_ALPHA) -> float:
     """Probability that ``units`` fresh units certify a drop of at most ``margin``, judged from the selection split.
 
     Normal approximation: the selection estimate has the standard error of its interval, the certification estimate that error
     scaled to ``units``; certified when estimate + z·error stays within the margin.
     """
-    z = NormalDist().inv_cdf(0.5 + quality.drop.confidence / 2)
-    error = max((quality.drop.high - quality.drop.low) / (2 * z), 1e-12)
-    later = error * math.sqrt(quality.n / units) if units else math.inf
+    error, later = _errors(quality, units)
     if not math.isfinite(later):
         return 0.0
     return NormalDist().cdf((margin - quality.drop.point - z_alpha * later) / math.hypot(error, later))
@@ -313,6 +327,16 @@ class Race:
             return 0.0
         return certification_chance(quality, self.goal.margin, self.goal.certification_units)
 
+    def open(self, record: CandidateRecord) -> bool:
+        """Whether it keeps the limit as far as was seen, where the certification split is too small to certify anything.
+
+        Then it can win as a best effort; what leaves outputs unchanged is no such case.
+        """
+        quality, margin = self.quality_of(record), self.goal.margin
+        if quality is None or margin is None or self.proposal(record).lossless:
+            return False
+        return quality.drop.point <= margin and not certifiable(quality, margin, self.goal.certification_units)
+
     def ranked(self) -> list[CandidateRecord]:
         """Candidates that pass, best first, baselines left out."""
         return sorted((r for r in self._ok() if not r.is_baseline and self.passes(r)), key=self.goal.cost)
@@ -320,12 +344,15 @@ class Race:
     def finalists(self, k: int) -> list[CandidateRecord]:
         """At most ``k`` candidates to certify, each of another family: the best that will probably certify.
 
-        Where none of them is sure to, the last place goes to the best that is.
+        Where none of them is sure to, the last place goes to the best that is; where none can, since the certification split is
+        too small, that one comes on top.
         """
         best = [r for r in self.leaders() if not r.is_baseline and self.passes(r)]
-        likely = [r for r in best if self.chance(r) >= 0.5] or sorted(best, key=lambda r: -self.chance(r))
+        likely = [r for r in best if self.chance(r) >= 0.5 or self.open(r)] or sorted(best, key=lambda r: -self.chance(r))
         chosen = self._by_turns(likely)[:k]
         sure = [r for r in best if self.chance(r) >= SURE]
+        if sure and chosen and all(self.open(r) for r in chosen):
+            return [*chosen, sure[0]]
         if sure and k > 1 and all(self.chance(r) < SURE for r in chosen):
             chosen = [*chosen[: k - 1], sure[0]]
         return chosen
