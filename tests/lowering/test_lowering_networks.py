@@ -101,7 +101,7 @@ def test_the_published_qdq_file_becomes_the_published_litert_file(shared_data: P
     x, y = images(shared_data, 500)
     pixels = [(i.transpose(1, 2, 0)[None] - 128).astype(np.int8) for i in x]
     ours = answers(tmp_path / "model.tflite", [{"input_1_int8": p} for p in pixels])
-    theirs = answers(folder / "pretrainedResnet_quant.tflite", [{"input_1": p} for p in pixels])
+    theirs = answers(folder / "pretrainedResnet_quant.tflite", [{"input_1_int8": p} for p in pixels])
     assert np.abs(ours.astype(int) - theirs.astype(int)).max() <= 1
     assert (ours.argmax(1) == y).mean() == pytest.approx((theirs.argmax(1) == y).mean(), abs=0.002)
 
