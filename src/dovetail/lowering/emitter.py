@@ -129,7 +129,7 @@ class Emitter:
         tensor = view.tensor
         shape = tuple(view.shape[axis] for axis in order)
         places = tuple(view.order.index(axis) for axis in order)
-        key = ("moved", id(tensor), order)
+        key = ("moved", tensor, places)
         if tensor.data is not None:
             data, quant = tensor.data, tensor.quant
             if quant is not None and not quant.per_tensor:
@@ -175,9 +175,9 @@ class Emitter:
             return view
         if tensor.data is not None:
             data = tensor.data
-            made = self._cached(("real", id(tensor)), lambda: self.constant(quant.dequantise(data), tensor.name))
+            made = self._cached(("real", tensor), lambda: self.constant(quant.dequantise(data), tensor.name))
         else:
-            made = self._cached(("real", id(tensor)), lambda: self._convert(tensor, "DEQUANTIZE", "float32", None))
+            made = self._cached(("real", tensor), lambda: self._convert(tensor, "DEQUANTIZE", "float32", None))
         return View(made, view.order)
 
     def quantised(self, view: View, quant: Quant) -> View:
@@ -185,7 +185,7 @@ class Emitter:
         tensor = view.tensor
         if quant.same(tensor.quant):
             return view
-        key = ("quantised", id(tensor), str(quant), quant.dtype)
+        key = ("quantised", tensor, quant.scale.tobytes(), quant.zero_point.tobytes(), quant.dtype)
         if tensor.data is not None and tensor.quant is None:
             data = tensor.data
             return View(self._cached(key, lambda: self.constant(quant.quantise(data), tensor.name, quant)), view.order)

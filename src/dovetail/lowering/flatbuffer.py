@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,8 +112,8 @@ class _Writer:
         """Constants of equal bytes share one buffer; computed tensors have the empty one."""
         if tensor.data is None:
             return 0
-        data = np.frombuffer(tensor.data.tobytes(), np.uint8)
-        key = data.tobytes()
+        data = np.ascontiguousarray(tensor.data).reshape(-1).view(np.uint8)
+        key = hashlib.sha256(memoryview(data)).digest()
         if key not in self._known:
             self._known[key] = len(self._buffers)
             self._buffers.append(self._aligned(data=data))
@@ -166,11 +167,11 @@ def _aligned_buffer(module: Any) -> type:
 
     class AlignedBuffer(module.BufferT):  # type: ignore[misc]
         def Pack(self, builder: Any) -> Any:
-            payload = self.data.tobytes()
-            builder.StartVector(1, len(payload), ALIGNMENT)
-            builder.head -= len(payload)
-            builder.Bytes[builder.head : builder.head + len(payload)] = payload
-            builder.vectorNumElems = len(payload)
+            size = len(self.data)
+            builder.StartVector(1, size, ALIGNMENT)
+            builder.head -= size
+            builder.Bytes[builder.head : builder.head + size] = memoryview(self.data)
+            builder.vectorNumElems = size
             data = builder.EndVector()
             module.BufferStart(builder)
             module.BufferAddData(builder, data)

@@ -10,6 +10,7 @@ from dovetail.core.errors import ModelError
 from dovetail.lowering import flatbuffer, quantisation, source
 from dovetail.lowering.emitter import Emitter
 from dovetail.lowering.flatbuffer import Lowered
+from dovetail.lowering.inplace import guarded
 from dovetail.lowering.ops import TABLE
 from dovetail.lowering.rewrite import rewrite
 from dovetail.lowering.source import Source
@@ -54,8 +55,9 @@ def lower(path: Path, out: Path, dims: Mapping[str, int] | None = None) -> Repor
 
 
 def _quantised(lowered: Lowered) -> bool:
-    tensors = (t for op in lowered.operators for t in op.outputs)
-    return any(t.quant is not None for t in tensors)
+    """Constants that are turned into floats when the model is loaded are no arithmetic."""
+    computing = [op for op in lowered.operators if op.code != "DEQUANTIZE" or op.inputs[0] is None or op.inputs[0].data is None]
+    return any(t is not None and t.quant is not None for op in computing for t in (*op.inputs, *op.outputs))
 
 
 def _require_covered(graph: Source) -> None:
@@ -70,7 +72,13 @@ def emit(em: Emitter) -> Lowered:
     for node in em.source.nodes:
         TABLE[node.op](em, node)
     outputs = _outputs(em, set(map(id, inputs.values())))
-    return Lowered(inputs=inputs, outputs=outputs, operators=_needed(em.operators, outputs))
+    operators = guarded(
+        _needed(em.operators, outputs),
+        outputs.values(),
+        lambda like: em.tensor(f"{like.name}/copy", like.shape, like.dtype, like.quant),
+        lambda order: em.constant(order, "order"),
+    )
+    return Lowered(inputs=inputs, outputs=outputs, operators=operators)
 
 
 def _open_input(em: Emitter, name: str) -> Tensor:

@@ -14,12 +14,27 @@ from onnx import numpy_helper
 
 from dovetail.core.errors import ModelError
 from dovetail.core.protocols import Array
+from dovetail.lowering import precision, standard
 
 MAX_ROUNDS = 8
 FOLDED_ELEMENTS = 1 << 24
 """Constants up to this size are computed in advance."""
-KEPT = frozenset({"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "If", "Loop", "Scan"})
-"""Never computed in advance: what they hold is needed as it is."""
+KEPT = frozenset({
+    "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "If", "Loop", "Scan",
+    "Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike",
+})  # fmt: skip
+"""Never computed in advance: what they hold is needed as it is, or is different each time."""
+OLDEST_OPSET = 13
+MAX_RANK = 6
+"""Axes that the runtime's kernels take."""
+_TYPES = frozenset({
+    "bool", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "float16", "bfloat16", "float32", "float64",
+})  # fmt: skip
+"""Of values at run time; the reals among them that are not float32 occur at the border alone."""
+_OF_SHAPES = frozenset({"Shape", "Size", "EyeLike"})
+"""Operators whose result depends on the shape and type of the operand alone."""
+_ALIKE = frozenset({"GroupNormalization"})
+"""Operators whose result has the shape of the operand, which onnx does not infer."""
 _BATCH = 1
 
 
@@ -71,6 +86,7 @@ class Source:
         inputs: names in the model's order.
         outputs: the same.
         opset: of the default domain.
+        notes: what reading changed, one phrase each.
     """
 
     nodes: list[Node]
@@ -79,6 +95,7 @@ class Source:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     opset: int
+    notes: list[str] = field(default_factory=list)
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Static shape of a value."""
@@ -141,21 +158,34 @@ def read(path: Path, dims: Mapping[str, int]) -> Source:
         model = onnx.load(str(path))
     except Exception as exc:  # protobuf and the file system raise unrelated types
         raise ModelError(f"cannot read the model: {exc}", where=str(path)) from exc
+    opset = _opsets(model).get("", 0)
+    if opset < OLDEST_OPSET:
+        raise ModelError(f"the model has opset {opset}; the lowering takes {OLDEST_OPSET} and newer", where=str(path))
     _fix_sizes(model, dims)
     constants = {i.name: numpy_helper.to_array(i) for i in model.graph.initializer}
     for value in [v for v in model.graph.input if v.name in constants]:
         model.graph.input.remove(value)
+    del model.graph.initializer[:]  # the arrays hold what is needed of it
+    nodes = standard.expand(_light(model, constants)).graph.node
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
     _sort(model, constants)
     _fold(model, constants)
     infos = _infos(model, constants)
+    _require_known(model, infos)
+    notes = precision.to_single(model, constants, {name: info.dtype for name, info in infos.items()})
+    if notes:
+        infos = _infos(model, constants)
     source = Source(
         nodes=[_node(n) for n in model.graph.node],
         constants=constants,
         infos=infos,
         inputs=tuple(v.name for v in model.graph.input),
         outputs=tuple(v.name for v in model.graph.output),
-        opset=next(o.version for o in model.opset_import if o.domain in ("", "ai.onnx")),
+        opset=opset,
+        notes=notes,
     )
+    _join_nothing_empty(source)
     source.drop_dead()
     _require_static(source)
     return source
@@ -225,28 +255,61 @@ def _fix_sizes(model: onnx.ModelProto, dims: Mapping[str, int]) -> None:
 def _fold(model: onnx.ModelProto, constants: dict[str, Array]) -> None:
     """Computes what depends on constants and static shapes alone, until nothing more is found."""
     for _ in range(MAX_ROUNDS):
-        shapes = {name: info.shape for name, info in _infos(model, constants, strict=False).items()}
-        left = []
+        infos = _infos(model, constants, strict=False)
+        left: list[onnx.NodeProto] = []
+        changed = False
         for node in model.graph.node:
-            if not _folded(node, model, constants, shapes):
-                left.append(node)
-        if len(left) == len(model.graph.node):
+            simpler = _simpler(node, constants, infos)
+            folded = simpler is None and _folded(node, model, constants, infos)
+            changed = changed or folded or simpler is not None
+            left += simpler if simpler is not None else [] if folded else [node]
+        if not changed:
             return
+        left = [onnx.NodeProto.FromString(node.SerializeToString()) for node in left]
         del model.graph.node[:]
         model.graph.node.extend(left)
 
 
+def _simpler(
+    node: onnx.NodeProto, constants: dict[str, Array], infos: Mapping[str, Info]
+) -> list[onnx.NodeProto] | None:
+    """The nodes of the branch that a constant condition takes, a cast to a type by its name, or pooling with plain padding.
+
+    ``None`` for anything else.
+    """
+    if node.input and node.input[0] in infos:
+        pooling = standard.exact_windows(node, infos[node.input[0]].shape)
+        if pooling is not None:
+            return [pooling]
+    if node.op_type == "CastLike" and node.input[1] in infos:
+        kind = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(infos[node.input[1]].dtype))
+        return [onnx.helper.make_node("Cast", node.input[:1], node.output, to=kind)]
+    if node.op_type != "If" or node.input[0] not in constants:
+        return None
+    chosen = "then_branch" if constants[node.input[0]].reshape(()) else "else_branch"
+    graph = next(attribute.g for attribute in node.attribute if attribute.name == chosen)
+    constants.update({tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer})
+    ends = [
+        onnx.helper.make_node("Identity", [inner.name], [outer])
+        for inner, outer in zip(graph.output, node.output, strict=True)
+        if outer
+    ]
+    return [*graph.node, *ends]
+
+
 def _folded(
-    node: onnx.NodeProto, model: onnx.ModelProto, constants: dict[str, Array], shapes: Mapping[str, tuple[int, ...]]
+    node: onnx.NodeProto, model: onnx.ModelProto, constants: dict[str, Array], infos: Mapping[str, Info]
 ) -> bool:
     """Whether the node's outputs became constants."""
-    if node.op_type in ("Shape", "Size") and node.input[0] in shapes:
-        feeds = {node.input[0]: np.empty(shapes[node.input[0]], np.bool_)}
+    if node.op_type in _OF_SHAPES and node.input[0] in infos:
+        info = infos[node.input[0]]
+        # A view of one element: the shape and type alone matter.
+        feeds = {node.input[0]: np.broadcast_to(np.zeros((), info.dtype), info.shape)}
     elif node.op_type in KEPT or node.domain not in ("", "ai.onnx") or any(a.type == a.GRAPH for a in node.attribute):
         return False
     elif all(name in constants for name in node.input if name) and (node.input or node.op_type.startswith("Constant")):
         feeds = {name: constants[name] for name in node.input if name}
-        if any(np.prod(shapes.get(name, ()), dtype=float) > FOLDED_ELEMENTS for name in node.output):
+        if any(name in infos and np.prod(infos[name].shape, dtype=float) > FOLDED_ELEMENTS for name in node.output):
             return False
     else:
         return False
@@ -274,7 +337,47 @@ def _opsets(model: onnx.ModelProto) -> dict[str, int]:
 
 
 def _infos(model: onnx.ModelProto, constants: Mapping[str, Array], strict: bool = True) -> dict[str, Info]:
-    """Static shapes and dtypes by onnx's inference; constants are shown to it where they may be shapes."""
+    """Static shapes and dtypes by onnx's inference."""
+    light = _light(model, constants)
+    graph = _inferred(light, strict)
+    while _alike(light.graph, graph):
+        graph = _inferred(light, strict)
+    found = {name: Info(shape=value.shape, dtype=value.dtype.name) for name, value in constants.items()}
+    for info in _values(graph):
+        kind = info.type.tensor_type
+        if not info.type.HasField("tensor_type") or not kind.HasField("shape") or info.name in found:
+            continue
+        sizes = tuple(d.dim_value if d.HasField("dim_value") else -1 for d in kind.shape.dim)
+        if min(sizes, default=0) >= 0:
+            found[info.name] = Info(shape=sizes, dtype=np.dtype(onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type)).name)
+    return found
+
+
+def _inferred(light: onnx.ModelProto, strict: bool) -> onnx.GraphProto:
+    try:
+        return onnx.shape_inference.infer_shapes(light, data_prop=True, strict_mode=strict).graph
+    except Exception as exc:
+        raise ModelError(f"shapes do not fit together: {str(exc).strip().splitlines()[-1]}") from exc
+
+
+def _alike(light: onnx.GraphProto, inferred: onnx.GraphProto) -> bool:
+    """Notes the shapes of results that onnx does not infer though they are those of the operand; whether any was new."""
+    waiting = [node for node in light.node if node.op_type in _ALIKE]
+    if not waiting:
+        return False
+    known = {value.name: value.type for value in _values(inferred) if value.type.tensor_type.HasField("shape")}
+    outputs = {value.name: value for value in light.output}
+    found = False
+    for node in waiting:
+        if node.input[0] in known and node.output[0] not in known:
+            value = outputs.get(node.output[0]) or light.value_info.add(name=node.output[0])
+            value.type.CopyFrom(known[node.input[0]])
+            found = True
+    return found
+
+
+def _light(model: onnx.ModelProto, constants: Mapping[str, Array]) -> onnx.ModelProto:
+    """The graph for native code of onnx: constants are shown where they may be shapes, and are inputs otherwise."""
     light = onnx.ModelProto()
     light.CopyFrom(onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import, functions=model.functions))
     light.graph.name = model.graph.name or "graph"
@@ -287,19 +390,7 @@ def _infos(model: onnx.ModelProto, constants: Mapping[str, Array], strict: bool 
         else:
             kind = onnx.helper.np_dtype_to_tensor_dtype(value.dtype)
             light.graph.input.append(onnx.helper.make_tensor_value_info(name, kind, value.shape))
-    try:
-        inferred = onnx.shape_inference.infer_shapes(light, data_prop=True, strict_mode=strict)
-    except Exception as exc:
-        raise ModelError(f"shapes do not fit together: {str(exc).strip().splitlines()[-1]}") from exc
-    found = {name: Info(shape=value.shape, dtype=value.dtype.name) for name, value in constants.items()}
-    for info in _values(inferred.graph):
-        kind = info.type.tensor_type
-        if not info.type.HasField("tensor_type") or not kind.HasField("shape") or info.name in found:
-            continue
-        sizes = tuple(d.dim_value if d.HasField("dim_value") else -1 for d in kind.shape.dim)
-        if min(sizes, default=0) >= 0:
-            found[info.name] = Info(shape=sizes, dtype=np.dtype(onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type)).name)
-    return found
+    return light
 
 
 def _values(graph: onnx.GraphProto) -> Iterator[onnx.ValueInfoProto]:
@@ -308,11 +399,52 @@ def _values(graph: onnx.GraphProto) -> Iterator[onnx.ValueInfoProto]:
     yield from graph.output
 
 
+def _join_nothing_empty(source: Source) -> None:
+    """Concat leaves out operands that have no elements."""
+
+    def full(name: str) -> bool:
+        return 0 not in source.shape(name)
+
+    source.nodes = [
+        replace(node, inputs=tuple(filter(full, node.inputs))) if node.op == "Concat" and full(node.output) else node
+        for node in source.nodes
+    ]
+
+
+def _require_known(model: onnx.ModelProto, infos: Mapping[str, Info]) -> None:
+    for node in model.graph.node:
+        for name in node.output:
+            if name and name not in infos:
+                raise ModelError(f"the shape of {name!r}, made by {node.op_type}, is not known in advance")
+
+
 def _require_static(source: Source) -> None:
+    made = (name for node in source.nodes for name in node.outputs if name)
+    for name in dict.fromkeys((*source.inputs, *made, *source.outputs)):
+        shape, dtype = source.shape(name), source.dtype(name)
+        if dtype not in _TYPES:
+            raise ModelError(f"{name!r} has the type {dtype}, which LiteRT does not compute with")
+        if len(shape) > MAX_RANK:
+            raise ModelError(f"{name!r} has {len(shape)} axes; LiteRT takes up to {MAX_RANK}")
+        if 0 in shape:
+            raise ModelError(f"{name!r} is empty: its shape is {list(shape)}")
     for node in source.nodes:
-        for name in node.outputs:
-            if name and name not in source.infos:
-                raise ModelError(f"the shape of {name!r}, made by {node.op}, is not known in advance")
+        _require_centred(source, node)
+
+
+def _require_centred(source: Source, node: Node) -> None:
+    """The runtime's integers of 16 bits are signed, and zero stands for zero."""
+    if node.op not in ("QuantizeLinear", "DequantizeLinear"):
+        return
+    value = node.output if node.op == "QuantizeLinear" else node.inputs[0]
+    middle = {"int16": 0, "uint16": 32768}.get(source.dtype(value))
+    zero = source.constant(node, 2)
+    if middle is None or value in source.constants:
+        return
+    if value in (*source.inputs, *source.outputs) and middle:
+        raise ModelError(f"{value!r} is of uint16 at the border, which LiteRT does not quantise")
+    if (0 if zero is None else int(zero.reshape(-1)[0])) != middle:
+        raise ModelError(f"{value!r} has 16 bits and a zero point that LiteRT does not take; it takes {middle}")
 
 
 def without_unused_outputs(node: Node, used: Mapping[str, int]) -> Node:

@@ -62,12 +62,14 @@ class Quant:
         """Nearest integers, halves to even, saturated, as ONNX's QuantizeLinear does."""
         scale, zero = self.along(values.ndim)
         limits = np.iinfo(self.dtype)
-        return np.clip(np.rint(values / scale) + zero, limits.min, limits.max).astype(self.dtype)
+        integers: Array = np.clip(np.rint(values / scale) + zero, limits.min, limits.max).astype(self.dtype)
+        return integers
 
     def dequantise(self, values: Array) -> Array:
         """Real values as float32."""
         scale, zero = self.along(values.ndim)
-        return ((values.astype(np.float64) - zero) * scale).astype(np.float32)
+        real: Array = ((values.astype(np.float64) - zero) * scale).astype(np.float32)
+        return real
 
     def __str__(self) -> str:
         return f"scale {float(self.scale.flat[0]):.4g}, zero point {int(self.zero_point.flat[0])}"

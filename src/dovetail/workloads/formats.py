@@ -13,7 +13,7 @@ _TF2ONNX = "convert it with tf2onnx (python -m tf2onnx.convert) and give the .on
 
 # (offset, magic bytes, what it is, what to do)
 _MAGIC: tuple[tuple[int, bytes, str, str], ...] = (
-    (4, b"TFL3", "a TensorFlow Lite model", "convert it: python -m tf2onnx.convert --tflite FILE --output model.onnx"),
+    (4, b"TFL3", "a LiteRT (TensorFlow Lite) model", "give it the ending .tflite"),
     (4, b"ORTM", "an ONNX Runtime .ort model", "give the .onnx file that it was made from"),
     (0, b"\x89HDF\r\n\x1a\n", "an HDF5 file, probably Keras weights", _TF2ONNX),
     (0, b"GGUF", "a GGUF language model", "this tool takes ONNX; export the original network"),

@@ -2,40 +2,67 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from dovetail.core.errors import ModelError
 from dovetail.core.protocols import Array
 from dovetail.lowering.emitter import Emitter
 from dovetail.lowering.layout import reshaped
+from dovetail.lowering.ops.elementwise import centred
+from dovetail.lowering.ops.types import REAL, bind, carried
 from dovetail.lowering.ops.windows import Windows, windows
 from dovetail.lowering.rewrite import ACTIVATION
 from dovetail.lowering.source import Node
-from dovetail.lowering.tensors import NHWC, Quant, Tensor, View
+from dovetail.lowering.tensors import NHWC, Quant, Tensor, View, channels_last
 
 
 def conv(em: Emitter, node: Node) -> None:
-    """Conv of one or two spatial axes, grouped or depthwise.
+    """Conv of one to three spatial axes; of one or two also grouped or depthwise.
 
     Raises:
-        ModelError: computed weights, or three spatial axes.
+        ModelError: computed weights, or groups with three spatial axes.
     """
     weights = filters(em, node)
     spatial = weights.rank - 2
+    if spatial == 3:
+        _conv_3d(em, node, weights)
+        return
     if spatial not in (1, 2):
-        raise ModelError(f"Conv {node.output!r} has {spatial} spatial axes; the runtime takes 1 or 2")
+        raise ModelError(f"Conv {node.output!r} has {spatial} spatial axes; the runtime takes 1 to 3")
     (x,), quant = em.operands(node, 0)
-    quant = quant if weights.quant is not None else None
+    quant = quant if weights.quant is not None and centred([x], quant) else None
     if quant is None:
-        x = em.real(x)
-    sizes, w = images(x.shape), em_logical(weights)
-    w = w.reshape(*w.shape[:2], 1, w.shape[2]) if spatial == 1 else w
-    found = windows(_as_images(node, spatial), sizes, w.shape[2:])
-    image = em.ordered(_image_view(em, x), NHWC)
+        (x,) = carried(em, node, [em.real(x)], REAL)
+    sizes, w = images(x.shape), as_image(em_logical(weights))
+    node_2d, image = image_input(em, node, x)
+    found = windows(node_2d, sizes, w.shape[2:], images(em.source.shape(node.output)))
     padding, image = padded(em, image, found, sizes)
-    depthwise = node.get("group", 1) == x.shape[1] and w.shape[1] == 1 and x.shape[1] > 1
+    out = image_result(em, node, quant)
+    emit(em, node_2d, image, w, weights, padding, found, out)
+    finish_image(em, node, out)
+
+
+def emit(
+    em: Emitter, node: Node, image: Tensor, w: Array, weights: View, padding: str, found: Windows, out: Tensor
+) -> None:
+    """Emits a convolution of padded images.
+
+    Args:
+        em: the graph.
+        node: with its attributes in terms of images.
+        image: stored channels last.
+        w: ``[outputs, inputs / groups, height, width]``.
+        weights: as the model has them.
+        padding: SAME or VALID.
+        found: windows.
+        out: the result, stored channels last.
+    """
+    channels = image.shape[-1]
+    depthwise = node.get("group", 1) == channels and w.shape[1] == 1 and channels > 1
     moved = w.transpose(1, 2, 3, 0) if depthwise else w.transpose(0, 2, 3, 1)
-    kernel, bias = parameters(em, node, moved, 3 if depthwise else 0, weights, x.quant if quant else None)
+    kernel, bias = parameters(em, node, moved, 3 if depthwise else 0, weights, image.quant if out.quant else None)
     options: dict[str, object] = {
         "padding": padding,
         "strideH": found.strides[0],
@@ -44,69 +71,34 @@ def conv(em: Emitter, node: Node) -> None:
         "dilationWFactor": found.dilations[1],
         "fusedActivationFunction": node.get(ACTIVATION, "NONE"),
     }
-    out = image_result(em, node, quant)
     if depthwise:
-        options["depthMultiplier"] = w.shape[0] // x.shape[1]
+        options["depthMultiplier"] = w.shape[0] // channels
         em.emit("DEPTHWISE_CONV_2D", [image, kernel, bias], [out], "DepthwiseConv2DOptions", **options)
     else:
         em.emit("CONV_2D", [image, kernel, bias], [out], "Conv2DOptions", **options)
-    finish_image(em, node, out)
 
 
-def conv_transpose(em: Emitter, node: Node) -> None:
-    """ConvTranspose of two spatial axes without groups.
-
-    Raises:
-        ModelError: computed weights, groups, dilations, or padding that no crop expresses.
-    """
-    weights = filters(em, node)
-    w = em_logical(weights)
-    if w.ndim != 4 or node.get("group", 1) != 1 or any(d != 1 for d in node.get("dilations") or ()):
-        raise ModelError(f"ConvTranspose {node.output!r} has groups, dilations or other than 2 spatial axes")
-    (x,), quant = em.operands(node, 0)
-    quant = quant if weights.quant is not None and weights.quant.per_tensor else None
-    if quant is None:
-        x = em.real(x)
-    image = em.ordered(x, NHWC)
-    strides = tuple(node.get("strides") or (1, 1))
-    begin, full = _full_output(em, node, w, x.shape, strides)
-    kernel, bias = parameters(em, node, w.transpose(1, 2, 3, 0), 0, weights, x.quant if quant else None)
-    shape = em.source.shape(node.output)
-    whole = (shape[0], *full, shape[1])
-    cropped = full != shape[2:]
-    out = em.result(node.output, NHWC, quant)
-    large = em.tensor(f"{node.output}/whole", whole, out.dtype, quant) if cropped else out
-    sizes = em.integers(whole, f"{node.output}/size")
+def _conv_3d(em: Emitter, node: Node, weights: View) -> None:
+    if node.get("group", 1) != 1:
+        raise ModelError(f"Conv {node.output!r} has groups and 3 spatial axes, which the runtime cannot take")
+    (x,) = carried(em, node, [em.real(em.view(node.inputs[0]))], REAL)
+    order = channels_last(5)
+    w, sizes = em_logical(weights), x.shape[2:]
+    found = windows(node, sizes, w.shape[2:], em.source.shape(node.output)[2:])
+    padding, volume = padded(em, em.ordered(x, order), found, sizes)
+    kernel, bias = parameters(em, node, w.transpose(2, 3, 4, 1, 0), 4, weights, None)
+    (sd, sh, sw), (dd, dh, dw) = found.strides, found.dilations
     em.emit(
-        "TRANSPOSE_CONV", [sizes, kernel, image, bias], [large], "TransposeConvOptions",
-        padding="VALID", strideH=strides[0], strideW=strides[1], fusedActivationFunction="NONE",
+        "CONV_3D", [volume, kernel, bias], [em.result(node.output, order)], "Conv3DOptions", padding=padding,
+        strideD=sd, strideH=sh, strideW=sw, dilationDFactor=dd, dilationHFactor=dh, dilationWFactor=dw,
+        fusedActivationFunction=node.get(ACTIVATION, "NONE"),
     )  # fmt: skip
-    if cropped:
-        start, size = em.integers((0, *begin, 0), f"{node.output}/begin"), em.integers(out.shape, f"{node.output}/kept")
-        em.emit("SLICE", [large, start, size], [out], "SliceOptions")
-
-
-def _full_output(
-    em: Emitter, node: Node, w: Array, shape: tuple[int, ...], strides: tuple[int, ...]
-) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Crop in front, and the size before cropping."""
-    full = tuple((size - 1) * s + k for size, s, k in zip(shape[2:], strides, w.shape[2:], strict=True))
-    wanted = em.source.shape(node.output)[2:]
-    auto = node.get("auto_pad", "NOTSET")
-    if auto in ("SAME_UPPER", "SAME_LOWER"):
-        spare = [f - o for f, o in zip(full, wanted, strict=True)]
-        begin = tuple(s // 2 if auto == "SAME_UPPER" else s - s // 2 for s in spare)
-    else:
-        begin = tuple((node.get("pads") or (0, 0, 0, 0))[:2])
-    if any(b < 0 or b + o > f for b, o, f in zip(begin, wanted, full, strict=True)):
-        raise ModelError(f"ConvTranspose {node.output!r} makes more than its windows reach (output padding)")
-    return begin, full
 
 
 # -- shared with pooling -------------------------------------------------------------------------------------------------
 
 
-def images(shape: tuple[int, ...]) -> tuple[int, ...]:
+def images(shape: Sequence[int]) -> tuple[int, ...]:
     """Height and width; a single spatial axis is the width of images one high."""
     return (1, shape[2]) if len(shape) == 3 else tuple(shape[2:])
 
@@ -120,12 +112,17 @@ def _image_view(em: Emitter, x: View) -> View:
     return View(em.reshape(x.tensor, [(n, c, 1, length)[axis] for axis in order]), order)
 
 
-def _as_images(node: Node, spatial: int) -> Node:
+def as_image(w: Array) -> Array:
+    """Weights of one spatial axis as those of images one high."""
+    return w.reshape(*w.shape[:2], 1, w.shape[2]) if w.ndim == 3 else w
+
+
+def as_images(node: Node, spatial: int) -> Node:
     """The operator with attributes for images one high, where it has one spatial axis."""
     if spatial == 2:
         return node
     attributes = dict(node.attributes)
-    for key, one in (("strides", 1), ("dilations", 1)):
+    for key, one in (("strides", 1), ("dilations", 1), ("output_padding", 0)):
         if attributes.get(key):
             attributes[key] = (one, *attributes[key])
     if attributes.get("pads"):
@@ -136,44 +133,45 @@ def _as_images(node: Node, spatial: int) -> Node:
 
 def image_input(em: Emitter, node: Node, x: View) -> tuple[Node, Tensor]:
     """The operator and its input in terms of images stored channels last."""
-    return _as_images(node, x.rank - 2), em.ordered(_image_view(em, x), NHWC)
+    return as_images(node, x.rank - 2), em.ordered(_image_view(em, x), NHWC)
 
 
 def image_result(em: Emitter, node: Node, quant: Quant | None) -> Tensor:
     """The tensor of a result, as images stored channels last."""
     shape = em.source.shape(node.output)
-    if len(shape) == 4:
-        return em.result(node.output, NHWC, quant)
-    n, c, length = shape
-    dtype = em.source.dtype(node.output) if quant is None else quant.dtype
-    return em.tensor(f"{node.output}/image", (n, 1, length, c), dtype, quant)
+    dtype = "float32" if quant is None else quant.dtype
+    return em.tensor(node.output, (shape[0], *images(shape), shape[1]), dtype, quant)
 
 
 def finish_image(em: Emitter, node: Node, out: Tensor) -> None:
-    """Drops the height of a result that has one spatial axis."""
-    if len(em.source.shape(node.output)) == 3:
-        n, _, length, c = out.shape
-        em.bind(node.output, View(em.reshape(out, (n, length, c)), (0, 2, 1)))
+    """Binds a result; its height goes where it has one spatial axis."""
+    shape = em.source.shape(node.output)
+    order = channels_last(len(shape))
+    out = em.reshape(out, [shape[axis] for axis in order])
+    if out.quant is None:
+        bind(em, node.output, out, order)
+    else:
+        em.bind(node.output, View(out, order))
 
 
-def padded(
-    em: Emitter, image: Tensor, found: Windows, sizes: tuple[int, ...], value: float | None = None
-) -> tuple[str, Tensor]:
-    """The padding attribute, and the image, padded by an operator where the attribute cannot express it.
+def padded(em: Emitter, image: Tensor, found: Windows, sizes: tuple[int, ...]) -> tuple[str, Tensor]:
+    """The padding attribute, and the image, padded with zeros by an operator where the attribute cannot express it.
 
     Args:
         em: the graph.
-        image: stored channels last.
+        image: stored channels last; of three spatial axes too.
         found: windows.
-        sizes: height and width before padding.
-        value: what is padded with; real zero by default.
+        sizes: of the spatial axes before padding.
     """
-    end = found.needed_end(sizes)
-    if not any(found.begin) and not any(end):
+    if not found.reaches_out(sizes):
         return "VALID", image
-    if value is None and found.same(sizes):
+    if found.same(sizes):
         return "SAME", image
-    margins = [(0, 0), *zip(found.begin, end, strict=True), (0, 0)]
+    return "VALID", with_margins(em, image, found.margins(sizes))
+
+
+def with_margins(em: Emitter, image: Tensor, margins: Sequence[tuple[int, int]], value: float | None = None) -> Tensor:
+    """The image with elements in front of and behind each stored axis."""
     shape = [size + sum(margin) for size, margin in zip(image.shape, margins, strict=True)]
     result = em.tensor(f"{image.name}/padded", shape, image.dtype, image.quant)
     amounts = em.constant(np.array(margins, np.int32), f"{image.name}/padding")
@@ -182,7 +180,7 @@ def padded(
     else:
         filler = em.constant(np.array([value], image.dtype), f"{image.name}/filler", image.quant)
         em.emit("PADV2", [image, amounts, filler], [result], "PadV2Options")
-    return "VALID", result
+    return result
 
 
 # -- weights -------------------------------------------------------------------------------------------------------------
@@ -230,7 +228,9 @@ def parameters(
     moved, quant = _symmetric(em, node, moved, quant, axis)
     scale = quant.scale.astype(np.float64) * float(x.scale[0])
     bias_quant = Quant(
-        scale=scale.astype(np.float32), zero_point=np.zeros(scale.size, np.int64), dtype="int64" if x.dtype == "int16" else "int32"
+        scale=scale.astype(np.float32),
+        zero_point=np.zeros(scale.size, np.int64),
+        dtype="int64" if x.dtype == "int16" else "int32",
     )
     limits = np.iinfo(bias_quant.dtype)
     integers = np.clip(np.rint(real_bias / scale), limits.min, limits.max).astype(bias_quant.dtype)
@@ -261,4 +261,4 @@ def _symmetric(em: Emitter, node: Node, moved: Array, quant: Quant, axis: int) -
     return new.quantise(real), new
 
 
-TABLE = {"Conv": conv, "ConvTranspose": conv_transpose}
+TABLE = {"Conv": conv}

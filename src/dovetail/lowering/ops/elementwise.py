@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from dovetail.core.errors import ModelError
+from dovetail.core.protocols import Array
 from dovetail.lowering import rewrite
 from dovetail.lowering.emitter import Emitter
 from dovetail.lowering.ops.maths import Maths
@@ -27,6 +28,7 @@ _TYPES: Mapping[str, frozenset[str]] = {
 _QUANTISED = frozenset({"ADD", "SUB", "MUL"})
 _ORDERED = frozenset({"MAXIMUM", "MINIMUM"})
 """They choose among integers of one scale."""
+_RATIO = 256
 SIGMOID_QUANT = per_tensor(1 / 256, -128)
 TANH_QUANT = per_tensor(1 / 128, 0)
 
@@ -45,6 +47,13 @@ def aligned(em: Emitter, views: list[View]) -> tuple[list[Tensor], Order]:
     return [em.ordered(view, order) for view in wide], order
 
 
+def _fits(code: str, views: Sequence[View], quant: Quant) -> bool:
+    """Whether the scales lie so close together that integer kernels do not overflow: XNNPACK takes ratios below 256."""
+    scales = [float(view.quant.scale[0]) for view in views if view.quant is not None]
+    widest = scales[0] * scales[1] if code == "MUL" else max(scales)
+    return widest / float(quant.scale[0]) < _RATIO
+
+
 def centred(views: Sequence[View], quant: Quant | None) -> bool:
     """Whether kernels take the operands' zero points: those of 16 bits must be zero."""
     quants = [quant, *(view.quant for view in views)]
@@ -56,7 +65,7 @@ def binary(code: str) -> Callable[[Emitter, Node], None]:
 
     def lower(em: Emitter, node: Node) -> None:
         views, quant = em.operands(node, 0, 1)
-        if quant is not None and (code not in _QUANTISED or not centred(views, quant)):
+        if quant is not None and not (code in _QUANTISED and centred(views, quant) and _fits(code, views, quant)):
             views, quant = [em.real(v) for v in views], None
         if quant is None:
             views = carried(em, node, views, _TYPES[code])
@@ -158,7 +167,7 @@ def bound(em: Emitter, node: Node) -> None:
     (view,) = carried(em, node, [em.real(view)], _TYPES["MAXIMUM"])
     m, current = Maths(em, node.output), view.tensor
     for code, limit in limits:
-        value = limit if isinstance(limit, float) else cast(em, _scalar(em, limit, view.rank), view.dtype)
+        value = cast(em, em.reshape(limit.tensor, (1,) * view.rank), view.dtype) if isinstance(limit, View) else limit
         current = m.apply(code, current, value)
     bind(em, node.output, current, view.order)
 
@@ -173,27 +182,23 @@ def _limits(em: Emitter, node: Node) -> list[tuple[str, float | View]]:
         if constant is None and node.has(index):
             found.append((code, em.real(em.view(node.inputs[index]))))
         elif constant is not None and _bites(constant):
-            found.append((code, float(constant.reshape(()))))
+            found.append((code, constant.reshape(()).item()))
     return found
 
 
-def _bites(limit: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> bool:
-    """Whether a bound can change anything; the ends of an integer type do not, and its float could not hold them."""
+def _bites(limit: Array) -> bool:
+    """Whether a bound can change anything; the ends of an integer type cannot."""
     if limit.dtype.kind == "f":
         return bool(np.isfinite(limit).all())
     ends = np.iinfo(limit.dtype)
     return int(limit.reshape(())) not in (ends.min, ends.max)
 
 
-def _scalar(em: Emitter, view: View, rank: int) -> Tensor:
-    return em.reshape(view.tensor, (1,) * rank)
-
-
 def _quantised_bound(em: Emitter, node: Node, view: View, quant: Quant, limits: list[tuple[str, float | View]]) -> None:
     """Bounds on integers: rounding keeps the order, so that bounding and rounding may change places."""
     m, current = Maths(em, node.output), view.tensor
     for code, limit in limits:
-        if not isinstance(limit, float):
+        if isinstance(limit, View):
             raise ModelError(f"{node.op} {node.output!r} is quantised and computes its bounds at run time")
         number = quant.quantise(np.full((1,) * view.rank, limit, np.float32))
         current = m.apply(code, current, em.constant(number, f"{node.output}/limit", quant))

@@ -1,117 +1,90 @@
-"""Matrix products: with constant weights a fully connected layer, else a batched product."""
+"""MatMul and Gemm."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
-from dovetail.core.errors import ModelError
-from dovetail.core.protocols import Array
 from dovetail.lowering.emitter import Emitter
-from dovetail.lowering.ops.convolution import em_logical, parameters
-from dovetail.lowering.rewrite import ACTIVATION, BIAS
+from dovetail.lowering.ops.convolution import em_logical
+from dovetail.lowering.ops.maths import Maths
+from dovetail.lowering.ops.products import Layer, product
+from dovetail.lowering.ops.types import REAL, carried
+from dovetail.lowering.ops.views import bind, permuted, reshaped
+from dovetail.lowering.rewrite import ACTIVATION, BIAS, DYNAMIC
 from dovetail.lowering.source import Node
-from dovetail.lowering.tensors import Tensor, View, identity
+from dovetail.lowering.tensors import View
 
 
 def matmul(em: Emitter, node: Node) -> None:
-    """MatMul, and one with a bias that was added behind it."""
-    weights = em.view(node.inputs[1])
-    if weights.rank == 2 and weights.tensor.data is not None and len(em.source.shape(node.inputs[0])) >= 1:
-        fully_connected(em, node, em_logical(weights).T, weights, weights_axis=1)
-        return
-    if node.get(BIAS):
-        raise ModelError(f"MatMul {node.output!r} has a bias but computed weights")
-    _batched(em, node)
+    """MatMul of matrices, batches and vectors, with a row that was added behind it."""
+    a, b = factor(em, node, 0), factor(em, node, 1)
+    if a.rank == 1:
+        a = reshaped(em, a, (1, *a.shape))
+    if b.rank == 1:
+        b = reshaped(em, b, (*b.shape, 1))
+    row = node.inputs[2] if node.get(BIAS) else ""
+    bind(em, node.output, product(em, a, b, replace(_layer(em, node), row=row, dynamic=bool(node.get(DYNAMIC)))))
 
 
 def gemm(em: Emitter, node: Node) -> None:
-    """Gemm with constant weights.
+    """Gemm: ``alpha · A B + beta · C``, either matrix transposed."""
+    a, b = factor(em, node, 0), factor(em, node, 1)
+    a = permuted(a, (1, 0)) if node.get("transA", 0) else a
+    b = permuted(b, (1, 0)) if node.get("transB", 0) else b
+    layer, alpha, beta = _layer(em, node), node.get("alpha", 1.0), node.get("beta", 1.0)
+    row, addend = _row(em, node, b.shape[-1], beta)
+    if alpha != 1.0 and b.tensor.data is not None:
+        scaled = (em_logical(em.real(b)) * np.float32(alpha)).astype(np.float32)
+        b, alpha = View(em.constant(scaled, node.inputs[1]), (0, 1)), 1.0
+    if alpha == 1.0 and addend is None and (not row or b.tensor.data is not None):
+        bind(em, node.output, product(em, a, b, replace(layer, row=row)))
+        return
+    plain = product(em, em.real(a), em.real(b), replace(layer, target=None, activation="NONE"))
+    m, result = Maths(em, node.output), plain.tensor
+    result = result if alpha == 1.0 else m.mul(result, alpha)
+    if row or addend is not None:
+        summand = em.ordered(em.expanded(em.real(em.view(row)) if row else addend, 2), plain.order)  # type: ignore[arg-type]
+        summand = summand if row or beta == 1.0 else m.mul(summand, beta)
+        result = m.add(result, summand, activation=layer.activation)
+    elif layer.activation != "NONE":
+        result = m.apply(layer.activation, result)
+    bind(em, node.output, View(result, plain.order))
+
+
+def factor(em: Emitter, node: Node, index: int) -> View:
+    """An operand of a product: quantised, or plain floats.
 
     Raises:
-        ModelError: computed weights or factors that integers cannot carry.
+        ModelError: it holds integers that stand for no reals.
     """
-    weights = em.view(node.inputs[1])
-    if weights.tensor.data is None:
-        raise ModelError(f"Gemm {node.output!r} computes its weights at run time")
-    w = em_logical(weights)
-    axis = 0 if node.get("transB", 0) else 1
-    fully_connected(em, node, w if axis == 0 else w.T, weights, weights_axis=axis)
+    view = em.view(node.inputs[index])
+    return view if view.quant is not None else carried(em, node, [view], REAL)[0]
 
 
-def fully_connected(em: Emitter, node: Node, w: Array, weights: View, weights_axis: int) -> None:
-    """Emits a fully connected layer.
-
-    Args:
-        em: the graph.
-        node: Gemm or MatMul.
-        w: weights, ``[outputs, inputs]``.
-        weights: as the model has them.
-        weights_axis: of the outputs in the model's weights.
-    """
-    (x,), quant = em.operands(node, 0)
-    scaled = node.get("alpha", 1.0) != 1.0 or node.get("beta", 1.0) != 1.0
-    if weights.quant is None or scaled or (not weights.quant.per_tensor and weights.quant.axis != weights_axis):
-        x, quant = em.real(x), None
-    if node.get("transA", 0):
-        x = View(x.tensor, tuple(1 - axis for axis in x.order))
-    shuffle = em.shuffled.get(node.inputs[0])
-    if shuffle is not None:
-        w = w[:, shuffle]
-    if weights.quant is not None and quant is None:
-        w = weights.quant.at(0).dequantise(w)
-        weights = View(em.constant(w, node.inputs[1]), (0, 1))
-    if scaled:
-        w = (w * node.get("alpha", 1.0)).astype(np.float32)
-        weights = View(em.constant(w, node.inputs[1]), (0, 1))
-    late = _late_addend(em, node, w.shape[0])
-    bare = Node(op=node.op, inputs=node.inputs[:2] if late is not None else node.inputs, outputs=node.outputs)
-    kernel, bias = parameters(em, bare, w, 0, weights, x.quant if quant else None)
-    if node.get("beta", 1.0) != 1.0 and late is None and bias.data is not None:
-        bias = em.constant(bias.data * np.float32(node.get("beta", 1.0)), bias.name)
-    flat = em.plain(x)
-    out = em.result(node.output, None, quant)
-    target = out if late is None else em.tensor(f"{node.output}/product", out.shape, out.dtype)
-    fused = node.get(ACTIVATION, "NONE")
-    em.emit(
-        "FULLY_CONNECTED", [flat, kernel, bias], [target], "FullyConnectedOptions",
-        keepNumDims=len(out.shape) != 2 or len(flat.shape) != 2, fusedActivationFunction=fused if late is None else "NONE",
-    )  # fmt: skip
-    if late is not None:
-        em.emit("ADD", [target, late], [out], "AddOptions", fusedActivationFunction=fused)
+def _layer(em: Emitter, node: Node) -> Layer:
+    return Layer(
+        name=node.output,
+        weights=node.inputs[1],
+        target=em.targets.get(node.output),
+        activation=node.get(ACTIVATION, "NONE"),
+        shuffle=em.shuffled.get(node.inputs[0]),
+    )
 
 
-def _late_addend(em: Emitter, node: Node, outputs: int) -> Tensor | None:
-    """What Gemm adds where it is no constant row: by an operator of its own."""
-    if not node.has(2):
-        return None
-    view = em.real(em.view(node.inputs[2]))
-    if view.tensor.data is not None and (view.tensor.data.size == 1 or view.shape[-1:] == (outputs,) == (view.tensor.data.size,)):
-        return None
-    if node.get("beta", 1.0) != 1.0:
-        raise ModelError(f"Gemm {node.output!r} scales a computed addend")
-    return em.plain(em.expanded(view, 2))
-
-
-def _batched(em: Emitter, node: Node) -> None:
-    """A product of two computed values; a transposed second operand is read as it lies."""
-    a, b = (em.real(em.view(name)) for name in node.inputs[:2])
-    if a.rank < 2 or b.rank < 2:
-        raise ModelError(f"MatMul {node.output!r} multiplies vectors, which is not lowered")
-    rank = max(a.rank, b.rank)
-    a, b = em.expanded(a, rank), em.expanded(b, rank)
-    left, flip_a = _matrix(em, a)
-    right, flip_b = _matrix(em, b)
-    out = em.result(node.output)
-    em.emit("BATCH_MATMUL", [left, right], [out], "BatchMatMulOptions", adjX=flip_a, adjY=flip_b, asymmetricQuantizeInputs=False)
-
-
-def _matrix(em: Emitter, view: View) -> tuple[Tensor, bool]:
-    """The operand in an order the product takes, and whether its matrices are stored transposed."""
-    rank = view.rank
-    flipped = (*range(rank - 2), rank - 1, rank - 2)
-    return (view.tensor, True) if view.order == flipped else (em.ordered(view, identity(rank)), False)
-
-
+def _row(em: Emitter, node: Node, columns: int, beta: float) -> tuple[str, View | None]:
+    """What Gemm adds: the name of a constant row, scaled already, or anything else."""
+    if not node.has(2) or beta == 0.0:
+        return "", None
+    view = em.view(node.inputs[2])
+    shape = view.shape
+    if view.tensor.data is None or not (view.tensor.data.size == 1 or (shape[-1:] == (columns,) and set(shape[:-1]) <= {1})):
+        return "", em.real(view)
+    if beta == 1.0:
+        return node.inputs[2], None
+    value = (em_logical(em.real(view)) * np.float32(beta)).astype(np.float32)
+    return em.source.add_constant(f"{node.inputs[2]}/scaled", value), None
 
 
 TABLE = {"MatMul": matmul, "Gemm": gemm}

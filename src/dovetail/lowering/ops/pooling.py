@@ -1,80 +1,157 @@
-"""Pooling over windows, channels last."""
+"""Pooling over windows, channels last; over volumes first within each slice, then along the depth."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
 from dovetail.core.errors import ModelError
+from dovetail.core.protocols import Array
 from dovetail.lowering.emitter import Emitter
-from dovetail.lowering.ops.convolution import finish_image, image_input, image_result, images, padded
-from dovetail.lowering.ops.windows import windows
+from dovetail.lowering.ops.convolution import as_images, finish_image, image_input, images, with_margins
+from dovetail.lowering.ops.maths import Maths
+from dovetail.lowering.ops.types import REAL, bind, carried, cast
+from dovetail.lowering.ops.windows import Windows, windows
 from dovetail.lowering.rewrite import ACTIVATION
 from dovetail.lowering.source import Node
-from dovetail.lowering.tensors import View
+from dovetail.lowering.tensors import Tensor, View, channels_last
+
+_SMALL = frozenset({"int8", "uint8"})
+"""Integers that a float holds exactly, so that their greatest may be found among floats."""
+Pool = Callable[[Emitter, Node, Tensor, Windows], Tensor]
 
 
 def max_pool(em: Emitter, node: Node) -> None:
     """MaxPool; integers stay in the scale they have.
 
     Raises:
-        ModelError: dilations, indices, or windows beyond the input (ceil_mode).
+        ModelError: dilations, or indices.
     """
-    if any(d != 1 for d in node.get("dilations") or ()) or len([o for o in node.outputs if o]) > 1:
-        raise ModelError(f"MaxPool {node.output!r} has dilations or returns indices, which the runtime cannot")
+    if len([name for name in node.outputs if name]) > 1:
+        raise ModelError(f"MaxPool {node.output!r} returns indices, which the runtime cannot")
     x = em.view(node.inputs[0])
-    lowest = float("-inf") if x.quant is None else float(np.iinfo(x.quant.dtype).min)
-    _pool(em, node, x, "MAX_POOL_2D", lowest)
+    if x.quant is None and x.dtype in _SMALL:
+        x = View(cast(em, x.tensor, "float32"), x.order)
+    if x.quant is None:
+        (x,) = carried(em, node, [x], REAL)
+    _pool(em, node, x, _greatest)
 
 
 def average_pool(em: Emitter, node: Node) -> None:
-    """AveragePool; padding counts only where the attribute can say so.
+    """AveragePool; where padding is left out of the means and no attribute says so, a constant factor corrects them.
 
     Raises:
-        ModelError: padding that neither SAME nor an operator expresses.
+        ModelError: dilations.
     """
     (x,), quant = em.operands(node, 0)
-    if quant is not None and not quant.same(x.quant):
-        em.note(f"{node.output}: averaged with {x.quant}, as the runtime demands, then rescaled to {quant}")
-    _pool(em, node, x if quant is not None else em.real(x), "AVERAGE_POOL_2D", None)
+    found = _found(em, node, x)
+    if quant is None or x.rank == 5 or _factors(node, found, images(x.shape)) is not None:
+        (x,) = carried(em, node, [em.real(x)], REAL)
+    elif not quant.same(x.quant):
+        if found.kernel == images(x.shape) and found.outputs == (1, 1) and ACTIVATION not in node.attributes:
+            global_average(em, node)
+            return
+        assert x.quant is not None
+        if x.quant.scale[0] > quant.scale[0]:  # rounding to it first would be seen in the result
+            x = em.real(x)
+        else:
+            em.note(f"{node.output}: averaged with {x.quant}, as the runtime demands, then rescaled to {quant}")
+    _pool(em, node, x, _average)
 
 
-def _pool(em: Emitter, node: Node, x: View, code: str, filler: float | None) -> None:
-    node_2d, image = image_input(em, node, x)
+def _found(em: Emitter, node: Node, x: View) -> Windows:
+    """Windows over images, or over volumes.
+
+    Raises:
+        ModelError: dilations.
+    """
     kernel = tuple(node.get("kernel_shape"))
-    if len(kernel) not in (1, 2):
-        raise ModelError(f"{node.op} {node.output!r} has {len(kernel)} spatial axes; the runtime takes 1 or 2")
-    kernel = (1, *kernel) if len(kernel) == 1 else kernel
-    sizes = images(x.shape)
-    found = windows(node_2d, sizes, kernel)
-    _require_covered(em, node, found.needed_end(sizes), found.end)
-    if not found.padded:
-        padding = "VALID"
-    elif code == "MAX_POOL_2D" or node.get("count_include_pad", 0):
-        same = found.same(sizes) and code == "MAX_POOL_2D"
-        padding, image = ("SAME", image) if same else padded(em, image, found, sizes, filler)
-    elif found.same(sizes):
-        padding = "SAME"
+    if any(d != 1 for d in node.get("dilations") or ()):
+        raise ModelError(f"{node.op} {node.output!r} has dilations, which the runtime cannot")
+    if len(kernel) not in (1, 2, 3):
+        raise ModelError(f"{node.op} {node.output!r} has {len(kernel)} spatial axes; the runtime takes 1 to 3")
+    outputs = em.source.shape(node.output)
+    if len(kernel) == 3:
+        return windows(node, x.shape[2:], kernel, outputs[2:])
+    return windows(as_images(node, x.rank - 2), images(x.shape), (1, *kernel)[-2:], images(outputs))
+
+
+def _pool(em: Emitter, node: Node, x: View, pool: Pool) -> None:
+    found = _found(em, node, x)
+    if x.rank < 5:
+        _, image = image_input(em, node, x)
+        finish_image(em, node, pool(em, node, image, found))
+        return
+    n, depth, height, width, channels = em.ordered(x, channels_last(5)).shape
+    slices = em.reshape(em.ordered(x, channels_last(5)), (n * depth, height, width, channels))
+    unbounded = replace(node, attributes={**node.attributes, ACTIVATION: "NONE"})
+    flat = pool(em, unbounded, slices, found.along(1, 2))
+    _, height, width, _ = flat.shape
+    deep = pool(em, node, em.reshape(flat, (n, depth, height * width, channels)), found.along(0).flat(height * width))
+    volume = em.reshape(deep, (n, deep.shape[1], height, width, channels))
+    if x.quant is None:
+        bind(em, node.output, volume, channels_last(5))
     else:
-        raise ModelError(f"AveragePool {node.output!r} leaves uneven padding out of its means; the runtime cannot")
-    out = image_result(em, node, x.quant)
+        em.bind(node.output, View(volume, channels_last(5)))
+
+
+def _greatest(em: Emitter, node: Node, image: Tensor, found: Windows) -> Tensor:
+    lowest = float("-inf") if image.quant is None else float(np.iinfo(image.quant.dtype).min)
+    sizes, padding = image.shape[1:3], "VALID"
+    if found.same(sizes):
+        padding = "SAME"
+    elif found.reaches_out(sizes):
+        image = with_margins(em, image, found.margins(sizes), lowest)
+    return _emit(em, node, image, found, padding, "MAX_POOL_2D")
+
+
+def _average(em: Emitter, node: Node, image: Tensor, found: Windows) -> Tensor:
+    sizes = image.shape[1:3]
+    factors = _factors(node, found, sizes)
+    if not node.get("count_include_pad", 0) and found.same(sizes):
+        return _emit(em, node, image, found, "SAME", "AVERAGE_POOL_2D")
+    if found.reaches_out(sizes):
+        image = with_margins(em, image, found.margins(sizes))
+    pooled = _emit(em, node, image, found, "VALID", "AVERAGE_POOL_2D", bounded=factors is None)
+    if factors is None:
+        return pooled
+    m = Maths(em, node.output)
+    return m.apply("MUL", pooled, m.constant(factors), activation=node.get(ACTIVATION, "NONE"))
+
+
+def _factors(node: Node, found: Windows, sizes: tuple[int, ...]) -> Array | None:
+    """What makes a mean over whole windows one over the elements that count, for each output; ``None`` where all count."""
+    counted = bool(node.get("count_include_pad", 0))
+    if not counted and len(sizes) == 2 and found.same(sizes):
+        return None
+    counts = [found.counts(axis, size, counted) for axis, size in enumerate(sizes)]
+    if any(count.min() == 0 for count in counts):
+        raise ModelError(f"{node.op} {node.output!r} has windows that see padding alone")
+    shares = [k / count for k, count in zip(found.kernel, counts, strict=True)]
+    if all((share == 1).all() for share in shares):
+        return None
+    return np.multiply.outer(shares[0], shares[1])[None, :, :, None].astype(np.float32)
+
+
+def _emit(
+    em: Emitter, node: Node, image: Tensor, found: Windows, padding: str, code: str, bounded: bool = True
+) -> Tensor:
+    out = em.tensor(node.output, (image.shape[0], *found.outputs, image.shape[3]), image.dtype, image.quant)
     em.emit(
         code, [image], [out], "Pool2DOptions", padding=padding, strideH=found.strides[0], strideW=found.strides[1],
-        filterHeight=kernel[0], filterWidth=kernel[1], fusedActivationFunction=node.get(ACTIVATION, "NONE"),
+        filterHeight=found.kernel[0], filterWidth=found.kernel[1],
+        fusedActivationFunction=node.get(ACTIVATION, "NONE") if bounded else "NONE",
     )  # fmt: skip
-    finish_image(em, node, out)
-
-
-def _require_covered(em: Emitter, node: Node, needed: tuple[int, ...], end: tuple[int, ...]) -> None:
-    if node.get("ceil_mode", 0):
-        shape = em.source.shape(node.output)
-        expected = tuple(n for n in shape[2:])
-        if any(n > e for n, e in zip(needed, end, strict=True)) or not expected:
-            raise ModelError(f"{node.op} {node.output!r} has windows beyond the padded input (ceil_mode)")
+    return out
 
 
 def global_average(em: Emitter, node: Node) -> None:
     """GlobalAveragePool: a mean over the spatial axes."""
     (x,), quant = em.operands(node, 0)
+    if quant is None:
+        (x,) = carried(em, node, [x], REAL)
     axes = sorted(x.place(axis) for axis in range(2, x.rank))
     out = em.result(node.output, x.order, quant)
     em.emit("MEAN", [x.tensor, em.integers(axes, f"{node.output}/axes")], [out], "ReducerOptions", keepDims=True)
@@ -83,6 +160,8 @@ def global_average(em: Emitter, node: Node) -> None:
 def global_max(em: Emitter, node: Node) -> None:
     """GlobalMaxPool: the greatest over the spatial axes, in the scale of the input."""
     x = em.view(node.inputs[0])
+    if x.quant is None:
+        (x,) = carried(em, node, [x], REAL)
     axes = sorted(x.place(axis) for axis in range(2, x.rank))
     out = em.result(node.output, x.order, x.quant)
     em.emit("REDUCE_MAX", [x.tensor, em.integers(axes, f"{node.output}/axes")], [out], "ReducerOptions", keepDims=True)

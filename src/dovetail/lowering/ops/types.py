@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 
 from dovetail.core.errors import ModelError
 from dovetail.lowering.emitter import Emitter
+from dovetail.lowering.precision import OTHERS
 from dovetail.lowering.source import Node
 from dovetail.lowering.tensors import Order, Tensor, View
 
@@ -51,7 +52,7 @@ def cast(em: Emitter, tensor: Tensor, dtype: str) -> Tensor:
     """The values in another type."""
     if tensor.dtype == dtype:
         return tensor
-    if tensor.data is not None:
+    if tensor.data is not None and dtype not in OTHERS:
         return em.constant(tensor.data.astype(dtype), tensor.name)
     result = em.tensor(f"{tensor.name}/{dtype}", tensor.shape, dtype)
     em.emit("CAST", [tensor], [result], "CastOptions", inDataType=tensor.dtype, outDataType=dtype)
