@@ -113,7 +113,7 @@ class _Writer:
         if tensor.data is None:
             return 0
         data = np.ascontiguousarray(tensor.data).reshape(-1).view(np.uint8)
-        key = hashlib.sha256(memoryview(data)).digest()
+        key = hashlib.sha256(data.tobytes()).digest()
         if key not in self._known:
             self._known[key] = len(self._buffers)
             self._buffers.append(self._aligned(data=data))
