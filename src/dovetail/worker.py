@@ -161,7 +161,7 @@ class Worker:
 
     def do_memory(self) -> dict[str, Any]:
         """Highest resident set of this process so far, in bytes."""
-        return {"peak_memory_bytes": _peak_bytes()}
+        return {"peak_memory_bytes": peak_bytes()}
 
     def do_fidelity(self, reference: str) -> dict[str, Any]:
         """Greatest relative difference to the outputs stored in a file, over the timing feeds.
@@ -270,7 +270,7 @@ def _complete(feeds: Feeds, session: Session) -> dict[str, Array]:
     return whole
 
 
-def _peak_bytes() -> int:
+def peak_bytes() -> int:
     """Peak resident set since this program started; ``ru_maxrss`` would hand down the parent's (Linux keeps it over exec)."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith("VmHWM:"):

@@ -248,11 +248,12 @@ def test_vit_moves_only_its_heads(opset: int, tmp_path: Path) -> None:
 
 
 MEASURED = """
-import resource, sys
+import sys
 from pathlib import Path
 from dovetail.lowering.lower import lower
+from dovetail.worker import peak_bytes
 report = lower(Path(sys.argv[1]), Path(sys.argv[2]), {"batch": 1, "sequence": int(sys.argv[3])})
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, *report.operators)
+print(peak_bytes(), *report.operators)
 """
 """Run in a process of its own: the peak of its memory in bytes, then the operators."""
 

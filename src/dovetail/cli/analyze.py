@@ -20,7 +20,7 @@ EXAMPLES = """Examples:
 
 
 def command(
-    model: Annotated[Path, typer.Argument(help="An .onnx file.")],
+    model: Annotated[Path, typer.Argument(help="An .onnx or .tflite file.")],
     shape: Annotated[list[str] | None, typer.Option(help="Shape of an input, NAME=1,3,224,224; repeatable.")] = None,
     per_op: Annotated[bool, typer.Option("--per-op", help="List every operator.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,

@@ -10,6 +10,7 @@ import numpy as np
 
 from dovetail.core.errors import ModelError
 from dovetail.core.protocols import Array, Dataset, Feeds, Outputs
+from dovetail.lowering.source import Info
 
 SAMPLES = 4
 
@@ -26,17 +27,14 @@ class Difference:
     relative: float
 
 
-def examples(path: Path, dims: Mapping[str, int], data: Dataset | None, seed: int) -> Iterator[Feeds]:
+def examples(inputs: Mapping[str, Info], data: Dataset | None, seed: int) -> Iterator[Feeds]:
     """A few samples, or random feeds where there are none: normal floats, and zeros for what may be an index."""
     if data is not None and len(data):
         for index in range(min(SAMPLES, len(data))):
             yield data.sample(index * len(data) // min(SAMPLES, len(data))).feeds
         return
-    from dovetail.lowering.source import read
-
-    graph = read(path, dims)
     random = np.random.default_rng(seed)
-    yield {name: _random(graph.shape(name), np.dtype(graph.dtype(name)), random) for name in graph.inputs}
+    yield {name: _random(info.shape, np.dtype(info.dtype), random) for name, info in inputs.items()}
 
 
 def _random(shape: tuple[int, ...], dtype: np.dtype[np.generic], random: np.random.Generator) -> Array:

@@ -12,9 +12,6 @@ from dovetail.lowering import layout
 from dovetail.lowering.source import Node, Source
 from dovetail.lowering.tensors import Operator, Order, Quant, Tensor, View, identity, inverse
 
-STORED = {"float64": "float32", "uint64": "int64"}
-"""Types that the runtime lacks or is slow in, and what stands for them."""
-
 
 class Emitter:
     """The graph being built.
@@ -47,8 +44,7 @@ class Emitter:
 
     def constant(self, value: Array, name: str, quant: Quant | None = None) -> Tensor:
         """A constant in storage order."""
-        dtype = STORED.get(value.dtype.name, value.dtype.name)
-        value = np.ascontiguousarray(value.astype(dtype, copy=False)).reshape(value.shape)
+        value = np.ascontiguousarray(value).reshape(value.shape)
         return Tensor(name=self._free(name), shape=value.shape, dtype=value.dtype.name, data=value, quant=quant)
 
     def integers(self, values: Sequence[int], name: str) -> Tensor:
@@ -82,10 +78,6 @@ class Emitter:
             self._values[name] = View(self.constant(value, name), identity(value.ndim))
         return self._values[name]
 
-    def known(self, name: str) -> bool:
-        """Whether the value is there already."""
-        return name in self._values or name in self.source.constants
-
     def array(self, node: Node, index: int, what: str) -> Array:
         """A constant operand.
 
@@ -118,7 +110,7 @@ class Emitter:
         shape = self.source.shape(name)
         order = identity(len(shape)) if order is None else order
         dtype = self.source.dtype(name) if quant is None else quant.dtype
-        tensor = self.tensor(name, [shape[axis] for axis in order], STORED.get(dtype, dtype), quant)
+        tensor = self.tensor(name, [shape[axis] for axis in order], dtype, quant)
         self.bind(name, View(tensor, order))
         return tensor
 

@@ -13,7 +13,7 @@ from dovetail.lowering.flatbuffer import Lowered
 from dovetail.lowering.inplace import guarded
 from dovetail.lowering.ops import TABLE
 from dovetail.lowering.rewrite import rewrite
-from dovetail.lowering.source import Source
+from dovetail.lowering.source import Info, Source
 from dovetail.lowering.tensors import Operator, Quant, Tensor, View, identity
 
 DESCRIPTION = "lowered from ONNX"
@@ -24,11 +24,13 @@ class Report:
     """What lowering did.
 
     Attributes:
+        inputs: name → shape and type.
         operators: builtin operator names in order of execution.
         notes: adjustments that the runtime's rules demanded, one phrase each.
         quantised: whether anything is computed in integers that stand for reals.
     """
 
+    inputs: Mapping[str, Info]
     operators: tuple[str, ...]
     notes: tuple[str, ...]
     quantised: bool
@@ -51,7 +53,12 @@ def lower(path: Path, out: Path, dims: Mapping[str, int] | None = None) -> Repor
     em = Emitter(graph, quantisation.targets(graph))
     lowered = emit(em)
     flatbuffer.write(lowered, out, DESCRIPTION)
-    return Report(operators=tuple(op.code for op in lowered.operators), notes=tuple(em.notes), quantised=_quantised(lowered))
+    return Report(
+        inputs={name: graph.infos[name] for name in graph.inputs},
+        operators=tuple(op.code for op in lowered.operators),
+        notes=(*graph.notes, *em.notes),
+        quantised=_quantised(lowered),
+    )
 
 
 def _quantised(lowered: Lowered) -> bool:

@@ -42,7 +42,7 @@ class LowerLitert(Pass):
         report = lower(model.path, out, dims)
         ctx.progress(0.6, "comparing with ONNX Runtime")
         tolerance = QUANTISED_TOLERANCE if report.quantised else FLOAT_TOLERANCE
-        for feeds in examples(model.path, dims, ctx.calibration, ctx.seed):
+        for feeds in examples(report.inputs, ctx.calibration, ctx.seed):
             found = compare(model.path, out, feeds)
             if not found.relative <= tolerance:
                 raise ModelError(

@@ -148,13 +148,22 @@ def describe(request: Request, note: Callable[[str], None]) -> Job:
     )
 
 
+def onnx_form(path: Path) -> Path:
+    """A model file in ONNX form: itself, or what it was imported to.
+
+    Raises:
+        ModelError: it cannot be imported.
+    """
+    return _model_file(FitJob(model=str(path)), cache_folder()).path
+
+
 def analyze_file(path: Path, shapes: Mapping[str, list[int]]) -> Workload:
     """Analyses a model file as the user gave it.
 
     Raises:
         ModelError: it cannot be read or is not valid.
     """
-    path = _model_file(FitJob(model=str(path)), cache_folder()).path
+    path = onnx_form(path)
     load_onnx(path, weights=False)
     answer = _in_child("analyze", Model(path=path), cache_folder() / "logs", model=str(path), shapes=dict(shapes))
     return decode(Workload, answer["workload"])
@@ -167,7 +176,7 @@ def timing_conditions(model: Model, data: Any, batch: int) -> Conditions:
         DovetailError: the model or the data cannot be read.
     """
     cache = cache_folder()
-    inputs, outputs = signature(load_onnx(_model_file(FitJob(model=str(model.path)), cache).path, weights=False))
+    inputs, outputs = signature(load_onnx(onnx_form(model.path), weights=False))
     state = detect_state(inputs, outputs)
     job = FitJob(model=str(model.path), data=data, state=state)
     request = Request(job=job, out=cache, cache=cache)

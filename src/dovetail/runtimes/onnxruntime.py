@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import inspect
 import re
 import tempfile
 from collections.abc import Mapping
@@ -12,15 +11,15 @@ from typing import TYPE_CHECKING, ClassVar
 
 import psutil
 
-from dovetail.core.errors import DataError, DovetailError, InputError, ModelError
+from dovetail.core.errors import ModelError
 from dovetail.core.measurement import Environment
 from dovetail.core.profile import Profile
-from dovetail.core.protocols import Feeds, Knob, Model, Outputs, Runtime, Session, TensorSpec
+from dovetail.core.protocols import Feeds, Knob, Model, Runtime, Session
 from dovetail.core.recipe import Scalar
-from dovetail.runtimes.feeds import check_feeds
 from dovetail.runtimes.onnxruntime_trace import read_trace
 from dovetail.runtimes.options import Option, flag, resolve, thread_counts
 from dovetail.runtimes.timing import call_times, median
+from dovetail.runtimes.wrapped import WrappedSession, source_with
 
 if TYPE_CHECKING:
     from dovetail.runtimes.standalone import onnxruntime_session
@@ -58,10 +57,7 @@ class OnnxRuntime(Runtime):
         """The session's own source file with these options written in."""
         from dovetail.runtimes.standalone import onnxruntime_session
 
-        chosen = resolve(self.name, _options(1), options)
-        return inspect.getsource(onnxruntime_session).replace(
-            "OPTIONS: dict[str, Any] = {}", f"OPTIONS: dict[str, Any] = {chosen!r}"
-        )
+        return source_with(onnxruntime_session, resolve(self.name, _options(1), options))
 
 
 def _options(cores: int) -> tuple[Option, ...]:
@@ -77,28 +73,15 @@ def _options(cores: int) -> tuple[Option, ...]:
     )
 
 
-class _OnnxRuntimeSession(Session):
+class _OnnxRuntimeSession(WrappedSession["onnxruntime_session.Session"]):
+    vendor: ClassVar[str] = "ONNX Runtime"
+
     def __init__(self, path: Path, options: Mapping[str, Scalar]) -> None:
-        self._path, self._options = path, options
-        self._inner: onnxruntime_session.Session | None = _load(path, options)
-        self.inputs = tuple(TensorSpec(name=n, dtype=d, shape=s) for n, d, s in self._inner.inputs)
-        self.outputs = tuple(TensorSpec(name=n, dtype=d, shape=s) for n, d, s in self._inner.outputs)
-        self._call = self._inner.run
+        super().__init__(path, _load(path, options))
+        self._options = options
 
-    def run(self, feeds: Feeds) -> Outputs:
-        try:
-            return self._call(feeds)
-        except Exception as error:
-            raise self._explained(feeds, error) from error
-
-    def _explained(self, feeds: Feeds, error: Exception) -> DovetailError:
-        if self._inner is None:
-            return InputError("the session is closed", where=str(self._path))
-        try:
-            check_feeds(self.inputs, feeds)
-        except DataError as wrong_feed:
-            return wrong_feed
-        return ModelError(f"ONNX Runtime failed while it computed: {_last_line(error)}", where=str(self._path))
+    def _reason(self, error: Exception) -> str:
+        return _last_line(error)
 
     def profile(self, feeds: Feeds, repeats: int = 30) -> Profile:
         self.run(feeds)
@@ -113,14 +96,6 @@ class _OnnxRuntimeSession(Session):
     def _threads(self) -> int:
         chosen = self._options["threads"]
         return chosen if isinstance(chosen, int) else psutil.cpu_count(logical=False) or 1
-
-    def close(self) -> None:
-        self._inner = None
-        self._call = _refuse
-
-
-def _refuse(feeds: Feeds) -> Outputs:
-    raise InputError("the session is closed")
 
 
 def _load(path: Path, options: Mapping[str, Scalar], trace: Path | None = None) -> onnxruntime_session.Session:

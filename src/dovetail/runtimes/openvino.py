@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import importlib.util
-import inspect
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from dovetail.core.errors import DataError, DovetailError, InputError, ModelError
+from dovetail.core.errors import ModelError
 from dovetail.core.measurement import Environment
 from dovetail.core.profile import KernelTime, Profile
-from dovetail.core.protocols import Feeds, Knob, Model, Outputs, Runtime, Session, TensorSpec
+from dovetail.core.protocols import Feeds, Knob, Model, Runtime, Session
 from dovetail.core.recipe import Scalar
-from dovetail.runtimes.feeds import check_feeds
 from dovetail.runtimes.options import Option, flag, resolve, thread_counts
 from dovetail.runtimes.timing import call_times, median
+from dovetail.runtimes.wrapped import WrappedSession, source_with
 
 if TYPE_CHECKING:
     from dovetail.runtimes.standalone import openvino_session
@@ -53,10 +52,7 @@ class OpenVino(Runtime):
         """The session's own source file with these options written in."""
         from dovetail.runtimes.standalone import openvino_session
 
-        chosen = resolve(self.name, _options(1), options)
-        return inspect.getsource(openvino_session).replace(
-            "OPTIONS: dict[str, Any] = {}", f"OPTIONS: dict[str, Any] = {chosen!r}"
-        )
+        return source_with(openvino_session, resolve(self.name, _options(1), options))
 
 
 def _options(cores: int, isa: tuple[str, ...] = ()) -> tuple[Option, ...]:
@@ -90,28 +86,15 @@ def _options(cores: int, isa: tuple[str, ...] = ()) -> tuple[Option, ...]:
     )
 
 
-class _OpenVinoSession(Session):
+class _OpenVinoSession(WrappedSession["openvino_session.Session"]):
+    vendor: ClassVar[str] = "OpenVINO"
+
     def __init__(self, path: Path, options: Mapping[str, Scalar]) -> None:
-        self._path, self._options = path, options
-        self._inner: openvino_session.Session | None = _load(path, options)
-        self.inputs = tuple(TensorSpec(name=n, dtype=d, shape=s) for n, d, s in self._inner.inputs)
-        self.outputs = tuple(TensorSpec(name=n, dtype=d, shape=s) for n, d, s in self._inner.outputs)
-        self._call = self._inner.run
+        super().__init__(path, _load(path, options))
+        self._options = options
 
-    def run(self, feeds: Feeds) -> Outputs:
-        try:
-            return self._call(feeds)
-        except Exception as error:
-            raise self._explained(feeds, error) from error
-
-    def _explained(self, feeds: Feeds, error: Exception) -> DovetailError:
-        if self._inner is None:
-            return InputError("the session is closed", where=str(self._path))
-        try:
-            check_feeds(self.inputs, feeds)
-        except DataError as wrong_feed:
-            return wrong_feed
-        return ModelError(f"OpenVINO failed while it computed: {_reason(error)}", where=str(self._path))
+    def _reason(self, error: Exception) -> str:
+        return _reason(error)
 
     def profile(self, feeds: Feeds, repeats: int = 30) -> Profile:
         self.run(feeds)
@@ -124,14 +107,6 @@ class _OpenVinoSession(Session):
         kernels = _kernels(first, _execution(counted), repeats)
         threads = counted.compiled.get_property("INFERENCE_NUM_THREADS")
         return Profile(runtime=OpenVino.name, call_s=call_s, kernels=kernels, threads=threads)
-
-    def close(self) -> None:
-        self._inner = None
-        self._call = _refuse
-
-
-def _refuse(feeds: Feeds) -> Outputs:
-    raise InputError("the session is closed")
 
 
 def _execution(session: openvino_session.Session) -> dict[str, dict[str, str]]:

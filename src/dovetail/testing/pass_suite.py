@@ -111,7 +111,7 @@ def _digest(model: Model) -> str:
 
 
 def compute(model: Model, feeds: Feeds) -> Outputs:
-    """Outputs by ONNX Runtime, or by OpenVINO for its own format, in float32 on one thread."""
+    """Outputs by ONNX Runtime, or by OpenVINO or LiteRT for their own formats, in float32 on one thread."""
     if model.format == "onnx":
         import onnxruntime
 
@@ -119,6 +119,10 @@ def compute(model: Model, feeds: Feeds) -> Outputs:
         config.intra_op_num_threads = 1
         outputs: Outputs = onnxruntime.InferenceSession(str(model.path), config).run(None, dict(feeds))
         return outputs
+    if model.format == "litert":
+        run = _litert(model)
+        results = run(**{name: feeds[name] for name in run.get_input_details()})
+        return [results[name] for name, _, _ in interface(model)[len(feeds) :]]
     import openvino
 
     settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
@@ -130,8 +134,12 @@ def interface(model: Model) -> list[tuple[str, str, int]]:
     if model.format == "onnx":
         graph = onnx.load(str(model.path), load_external_data=False).graph
         constants = {tensor.name for tensor in graph.initializer}
-        ports = [value for value in (*graph.input, *graph.output) if value.name not in constants]
-        return [(p.name, _dtype(p.type.tensor_type.elem_type), len(p.type.tensor_type.shape.dim)) for p in ports]
+        values = [value for value in (*graph.input, *graph.output) if value.name not in constants]
+        return [(v.name, _dtype(v.type.tensor_type.elem_type), len(v.type.tensor_type.shape.dim)) for v in values]
+    if model.format == "litert":
+        run = _litert(model)
+        ports = [*run.get_input_details().items(), *run.get_output_details().items()]
+        return [(name, np.dtype(port["dtype"]).name, len(port["shape"])) for name, port in ports]
     import openvino
 
     network = openvino.Core().read_model(model.path)
@@ -139,6 +147,13 @@ def interface(model: Model) -> list[tuple[str, str, int]]:
         (port.get_any_name(), np.dtype(port.element_type.to_dtype()).name, port.partial_shape.rank.get_length())
         for port in (*network.inputs, *network.outputs)
     ]
+
+
+def _litert(model: Model) -> Any:
+    """The one signature of a LiteRT file, which has the names of the model it was made from."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    return Interpreter(model_path=str(model.path), num_threads=1).get_signature_runner()
 
 
 def _dtype(element: int) -> str:

@@ -9,21 +9,29 @@ from dovetail.lowering.source import Node, Source
 
 FUSING = frozenset({"Conv", "Gemm", "MatMul", "Add", "Sub", "Mul", "Div", "MaxPool", "AveragePool"})
 """Operators that apply a bound to their result at no cost."""
-_NOTHING = frozenset({"Identity", "Dropout"})
 
 
 def skip_nothing(source: Source) -> None:
     """Readers of an operator that changes nothing read its input, unless it makes an output of the graph."""
-    names = {}
-    kept = []
+    names: dict[str, str] = {}
+    kept: list[Node] = []
     for node in source.nodes:
         same_type = node.op == "Cast" and source.dtype(node.inputs[0]) == source.dtype(node.output)
-        if (node.op in _NOTHING or same_type) and not set(node.outputs) & set(source.outputs):
+        nothing = same_type or node.op == "Identity" or _passes(source, node)
+        if nothing and not set(node.outputs) & set(source.outputs):
             names[node.output] = node.inputs[0]
         else:
             kept.append(node)
     source.nodes = kept
     _rename(source, names)
+
+
+def _passes(source: Source, node: Node) -> bool:
+    """Whether a Dropout lets everything through: not in training, and nobody reads its mask."""
+    if node.op != "Dropout" or (len(node.outputs) > 1 and source.uses()[node.outputs[1]]):
+        return False
+    training = source.constant(node, 2)
+    return not node.has(2) or (training is not None and not training.any())
 
 
 def skip_pad_of_nothing(source: Source) -> None:
