@@ -42,9 +42,7 @@ def spearman_study(n, rng, seed):
     label = rng.normal(size=n)
     original = 0.85 * label + math.sqrt(1 - 0.85**2) * rng.normal(size=n)
     candidate = original + 0.25 * rng.normal(size=n)
-    return bootstrap_contrast(
-        spearman_drop, np.column_stack([original, label]), np.column_stack([candidate, label]), seed=seed
-    )
+    return bootstrap_contrast(spearman_drop, np.column_stack([original, label]), np.column_stack([candidate, label]), seed=seed)
 
 
 SPEARMAN_DROP = 6 / math.pi * (math.asin(0.85 / 2) - math.asin(0.85 / 2 / math.sqrt(1.0625)))

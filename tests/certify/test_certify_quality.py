@@ -101,9 +101,7 @@ def test_relative_limits_in_either_direction_and_below_zero(metric, level):
     worse = -1 if metric.higher_is_better else 1
     step = abs(level) * np.array([0.005, 0.02]) * worse
     noise = abs(level) * 0.01 * rng.normal(size=400)
-    kept, broken = (
-        quality_certificate(metric, original, original + s + noise, max_drop=ONE_PERCENT) for s in step
-    )
+    kept, broken = (quality_certificate(metric, original, original + s + noise, max_drop=ONE_PERCENT) for s in step)
     assert kept.verdict is Verdict.CERTIFIED
     assert broken.verdict is Verdict.REFUTED
     assert kept.interval.point == pytest.approx(0.005 * abs(level), rel=0.3)

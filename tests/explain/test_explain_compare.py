@@ -13,6 +13,8 @@ from dovetail.core.profile import KernelTime, Profile
 from dovetail.core.protocols import Model, Runtime
 from dovetail.core.workload import Op, Workload
 from dovetail.explain.compare import explain
+from dovetail.explain.groups import CONVOLUTION, MATMUL, group_of
+from dovetail.explain.symptoms import Patient
 from dovetail.runtimes.onnxruntime import OnnxRuntime
 from dovetail.runtimes.openvino import OpenVino
 
@@ -125,7 +127,10 @@ def test_published_int8_networks_lose_time_to_unfused_quantisation_in_onnxruntim
     candidate = profiled(OnnxRuntime(), folder / f"{network}_int8_qdq.onnx", shared_data)
     found = costs(explain(baseline, candidate))
     assert found["weights_dequantized"] > 0 and found.get("unfused_quantize", 0.0) >= 0
-    assert "float_kernel" in found
+    # Whether a kernel left in float costs more than the baseline's is the machine's affair; that it is recognised is ours.
+    patient = Patient(baseline=baseline, candidate=candidate, workload=None, environment=None)
+    computing = [kernel for kernel in candidate.kernels if group_of(kernel) in (CONVOLUTION, MATMUL)]
+    assert "float_kernel" in {patient.symptom(kernel) for kernel in computing}
 
 
 def test_openvino_fuses_the_same_quantisation(shared_data: Path) -> None:
@@ -134,4 +139,5 @@ def test_openvino_fuses_the_same_quantisation(shared_data: Path) -> None:
     candidate = profiled(OpenVino(), folder / "resnet8_cifar10_int8_qdq.onnx", shared_data)
     found = costs(explain(baseline, candidate))
     assert found.get("unfused_quantize", 0.0) == 0.0
-    assert found["faster_kernel"] < 0
+    computing = [kernel.dtype for kernel in candidate.kernels if group_of(kernel) == CONVOLUTION]
+    assert sum(dtype in ("i8", "u8") for dtype in computing) >= len(computing) - 1  # it may keep the first in float

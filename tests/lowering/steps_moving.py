@@ -149,9 +149,6 @@ def resize(g: Graph, x: Value) -> Value | None:
     )  # fmt: skip
 
 
-
-
-
 def extreme(g: Graph, x: Value) -> Value | None:
     """Positions of the greatest elements, and what they take from a table or a one-hot matrix."""
     if not x.exact or not x.rank or g.dtype == "int64":  # LiteRT compares up to 32 bits

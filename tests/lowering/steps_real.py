@@ -83,9 +83,6 @@ def where(g: Graph, x: Value) -> Value | None:
     return g.node("Where", [test.name, x.name, operand(g, x)], x.shape)
 
 
-
-
-
 def reduction(g: Graph, x: Value) -> Value | None:
     if not x.rank:
         return None

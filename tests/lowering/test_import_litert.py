@@ -185,9 +185,7 @@ class Case:
         inputs = {t.name: t for t in tensors if t is not None and t.data is None}
         kinds = enumerate(zip(self.outs, shapes, strict=True))
         made = [Tensor(name=f"y{n}", shape=shape, dtype=dtype, quant=quant) for n, ((dtype, quant), shape) in kinds]
-        operator = Operator(
-            code=self.code, inputs=tuple(tensors), outputs=tuple(made), table=self.table, options=self.options
-        )
+        operator = Operator(code=self.code, inputs=tuple(tensors), outputs=tuple(made), table=self.table, options=self.options)
         outputs = {t.name: t for t in made}
         flatbuffer.write(flatbuffer.Lowered(inputs=inputs, outputs=outputs, operators=[operator]), path, "one operator")
 

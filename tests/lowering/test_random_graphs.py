@@ -17,9 +17,7 @@ from steps_quantised import quantised_graph
 from dovetail.core.errors import ModelError
 
 SEEDS, SIZES = st.integers(0, 2**32 - 1), st.integers(2, 6)
-BOUNDED = settings(
-    max_examples=800, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck)
-)
+BOUNDED = settings(max_examples=800, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck))
 SMALLEST = 0.01
 """Greatest results below this are what did not cancel of numbers about 1."""
 
