@@ -126,7 +126,7 @@ def test_published_int8_networks_lose_time_to_unfused_quantisation_in_onnxruntim
     baseline = profiled(OnnxRuntime(), folder / f"{network}.onnx", shared_data)
     candidate = profiled(OnnxRuntime(), folder / f"{network}_int8_qdq.onnx", shared_data)
     found = costs(explain(baseline, candidate))
-    assert found["weights_dequantized"] > 0 and found.get("unfused_quantize", 0.0) >= 0
+    assert found["weights_dequantized"] > 0
     # Whether a kernel left in float costs more than the baseline's is the machine's affair; that it is recognised is ours.
     patient = Patient(baseline=baseline, candidate=candidate, workload=None, environment=None)
     computing = [kernel for kernel in candidate.kernels if group_of(kernel) in (CONVOLUTION, MATMUL)]
@@ -140,4 +140,5 @@ def test_openvino_fuses_the_same_quantisation(shared_data: Path) -> None:
     found = costs(explain(baseline, candidate))
     assert found.get("unfused_quantize", 0.0) == 0.0
     computing = [kernel.dtype for kernel in candidate.kernels if group_of(kernel) == CONVOLUTION]
+    assert len(computing) > 1
     assert sum(dtype in ("i8", "u8") for dtype in computing) >= len(computing) - 1  # it may keep the first in float

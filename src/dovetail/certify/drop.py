@@ -171,9 +171,7 @@ def _counts(metric: Metric, original: Rows, candidate: Rows, limit: MaxDrop) -> 
     return count_pairs(candidate, original) if limit.kind is DropKind.ABSOLUTE else None
 
 
-def _bootstrap(
-    metric: Metric, original: Rows, candidate: Rows, limit: MaxDrop, resamples: int, seed: int
-) -> PairedBootstrap:
+def _bootstrap(metric: Metric, original: Rows, candidate: Rows, limit: MaxDrop, resamples: int, seed: int) -> PairedBootstrap:
     """Bootstrap of the drop, or of the drop minus its relative margin with the reference resampled too."""
     sign = 1.0 if metric.higher_is_better else -1.0
     relative = limit.value if limit.kind is DropKind.RELATIVE else 0.0

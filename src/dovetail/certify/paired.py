@@ -132,4 +132,3 @@ def count_pairs(first: ArrayLike, second: ArrayLike) -> PairedCounts:
     """
     one, two = np.asarray(first).ravel() > 0, np.asarray(second).ravel() > 0
     return PairedCounts(b=int((one & ~two).sum()), c=int((two & ~one).sum()), n=len(one))
-

@@ -92,9 +92,7 @@ class Recipe:
         """The inverse of :meth:`to_json`."""
         passes, options = data["passes"], data["options"]
         assert isinstance(passes, list) and isinstance(options, Mapping)
-        return cls(
-            passes=tuple(PassSpec.from_json(p) for p in passes), runtime=str(data["runtime"]), options=freeze(options)
-        )
+        return cls(passes=tuple(PassSpec.from_json(p) for p in passes), runtime=str(data["runtime"]), options=freeze(options))
 
     def __str__(self) -> str:
         shown = ", ".join(f"{k}={v}" for k, v in self.options)

@@ -9,6 +9,7 @@ import numpy as np
 from dovetail.core.errors import ModelError
 from dovetail.core.protocols import Array
 from dovetail.lowering import layout
+from dovetail.lowering.names import free_name
 from dovetail.lowering.source import Node, Source
 from dovetail.lowering.tensors import Operator, Order, Quant, Tensor, View, identity, inverse
 
@@ -59,9 +60,7 @@ class Emitter:
         tensor.name = name
 
     def _free(self, name: str) -> str:
-        free, number = name, 1
-        while free in self._names:
-            free, number = f"{name}/{number}", number + 1
+        free = free_name(name, self._names, "/")
         self._names.add(free)
         return free
 
@@ -95,9 +94,7 @@ class Emitter:
         self, code: str, inputs: Sequence[Tensor | None], outputs: Sequence[Tensor], table: str = "", **options: object
     ) -> None:
         """Adds an operator."""
-        self.operators.append(
-            Operator(code=code, inputs=tuple(inputs), outputs=tuple(outputs), table=table, options=options)
-        )
+        self.operators.append(Operator(code=code, inputs=tuple(inputs), outputs=tuple(outputs), table=table, options=options))
 
     def result(self, name: str, order: Order | None = None, quant: Quant | None = None) -> Tensor:
         """The tensor of an ONNX value about to be computed; the value is bound to it.

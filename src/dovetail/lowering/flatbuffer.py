@@ -157,9 +157,7 @@ class _Writer:
         return value
 
     def _code(self, number: int) -> Any:
-        return self._schema.OperatorCodeT(
-            deprecatedBuiltinCode=min(number, _DEPRECATED_LIMIT), builtinCode=number, version=1
-        )
+        return self._schema.OperatorCodeT(deprecatedBuiltinCode=min(number, _DEPRECATED_LIMIT), builtinCode=number, version=1)
 
 
 def _aligned_buffer(module: Any) -> type:

@@ -16,6 +16,7 @@ from dovetail.core.protocols import Array
 from dovetail.lowering.flatbuffer import IDENTIFIER, SIGNATURE
 from dovetail.lowering.litert_sparsity import dense
 from dovetail.lowering.litert_tables import Buffer, Table, damaged
+from dovetail.lowering.names import free_name
 from dovetail.lowering.tensors import Quant
 
 NUMBERS = frozenset({
@@ -317,9 +318,7 @@ def _named(
     for index in side:
         tensor, waiting = _at(tensors, index), known.get(index)
         name = (waiting.pop(0) if waiting else tensor.name) or "value"
-        free, number = name, 1
-        while free in taken:
-            free, number = f"{name}_{number}", number + 1
+        free = free_name(name, taken)
         taken.add(free)
         found.append((free, tensor))
     return found

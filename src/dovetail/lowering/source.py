@@ -15,6 +15,7 @@ from onnx import numpy_helper
 from dovetail.core.errors import ModelError
 from dovetail.core.protocols import Array
 from dovetail.lowering import precision, standard
+from dovetail.lowering.names import free_name
 
 MAX_ROUNDS = 8
 FOLDED_ELEMENTS = 1 << 24
@@ -111,8 +112,7 @@ class Source:
 
     def add_constant(self, name: str, value: Array) -> str:
         """Files a new constant under a name that is free."""
-        while name in self.infos:
-            name += "_"
+        name = free_name(name, self.infos)
         self.constants[name] = value
         self.infos[name] = Info(shape=value.shape, dtype=value.dtype.name)
         return name
@@ -270,9 +270,7 @@ def _fold(model: onnx.ModelProto, constants: dict[str, Array]) -> None:
         model.graph.node.extend(left)
 
 
-def _simpler(
-    node: onnx.NodeProto, constants: dict[str, Array], infos: Mapping[str, Info]
-) -> list[onnx.NodeProto] | None:
+def _simpler(node: onnx.NodeProto, constants: dict[str, Array], infos: Mapping[str, Info]) -> list[onnx.NodeProto] | None:
     """The nodes of the branch that a constant condition takes, a cast to a type by its name, or pooling with plain padding.
 
     ``None`` for anything else.
@@ -297,9 +295,7 @@ def _simpler(
     return [*graph.node, *ends]
 
 
-def _folded(
-    node: onnx.NodeProto, model: onnx.ModelProto, constants: dict[str, Array], infos: Mapping[str, Info]
-) -> bool:
+def _folded(node: onnx.NodeProto, model: onnx.ModelProto, constants: dict[str, Array], infos: Mapping[str, Info]) -> bool:
     """Whether the node's outputs became constants."""
     if node.op_type in _OF_SHAPES and node.input[0] in infos:
         info = infos[node.input[0]]

@@ -13,6 +13,7 @@ import onnx.inliner
 from onnx import helper
 
 from dovetail.core.errors import ModelError
+from dovetail.lowering.names import free_name
 
 EXPANDED = frozenset({
     "AffineGrid", "CenterCropPad", "NegativeLogLikelihoodLoss", "SoftmaxCrossEntropyLoss", "SwiGLU",
@@ -29,9 +30,7 @@ class _Names:
         self._taken = {name for node in graph.node for name in (*node.input, *node.output)}
 
     def free(self, wanted: str) -> str:
-        name = wanted
-        while name in self._taken:
-            name += "_"
+        name = free_name(wanted, self._taken)
         self._taken.add(name)
         return name
 
@@ -132,11 +131,13 @@ def _operator(node: onnx.NodeProto, op: str, inputs: list[str], output: str, *dr
     return made
 
 
-def _bias(names: _Names, bias: str, x_scale: str, w_scale: str) -> tuple[list[onnx.NodeProto], str]:
-    """The bias of a product, whose scale is that of its operands multiplied."""
-    scale = names.free(f"{bias}/scale")
-    dequantise, real = _real(names, bias, scale, "", axis=0)
-    return [helper.make_node("Mul", [x_scale, w_scale], [scale]), dequantise], real
+def _bias(names: _Names, rest: Sequence[str], x_scale: str, w_scale: str) -> tuple[list[onnx.NodeProto], list[str]]:
+    """The bias of a product, if there is one: its scale is that of its operands multiplied."""
+    if not rest or not rest[0]:
+        return [], []
+    scale = names.free(f"{rest[0]}/scale")
+    dequantise, real = _real(names, rest[0], scale, "", axis=0)
+    return [helper.make_node("Mul", [x_scale, w_scale], [scale]), dequantise], [real]
 
 
 def _convolution(names: _Names, node: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
@@ -144,12 +145,8 @@ def _convolution(names: _Names, node: onnx.NodeProto) -> Iterator[onnx.NodeProto
     (dx, real_x), (dw, real_w) = _real(names, x, xs, xz), _real(names, w, ws, wz, axis=0)
     q, real_y = _stored(names, node, ys, yz)
     yield from (dx, dw)
-    inputs = [real_x, real_w]
-    if rest and rest[0]:
-        extra, real = _bias(names, rest[0], xs, ws)
-        yield from extra
-        inputs.append(real)
-    yield from (_operator(node, "Conv", inputs, real_y), q)
+    extra, bias = _bias(names, rest, xs, ws)
+    yield from (*extra, _operator(node, "Conv", [real_x, real_w, *bias], real_y), q)
 
 
 def _product(names: _Names, node: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
@@ -164,11 +161,9 @@ def _gemm(names: _Names, node: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
     turned = any(attribute.name == "transB" and attribute.i for attribute in node.attribute)
     (da, real_a), (db, real_b) = _real(names, a, a_s, az), _real(names, b, bs, bz, axis=0 if turned else 1)
     yield from (da, db)
-    inputs = [real_a, real_b]
-    if rest and rest[0]:
-        extra, real = _bias(names, rest[0], a_s, bs)
-        yield from extra
-        inputs.append(real)
+    extra, bias = _bias(names, rest, a_s, bs)
+    yield from extra
+    inputs = [real_a, real_b, *bias]
     if len(rest) > 1 and rest[1]:
         q, real_y = _stored(names, node, rest[1], rest[2])
         yield from (_operator(node, "Gemm", inputs, real_y), q)

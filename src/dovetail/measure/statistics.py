@@ -104,9 +104,7 @@ def summarize_block(samples_s: ArrayLike) -> BlockSummary:
     )
 
 
-def is_steady(
-    block_medians_s: Sequence[float], tolerance: float = STEADY_TOLERANCE, window: int = STEADY_WINDOW
-) -> bool:
+def is_steady(block_medians_s: Sequence[float], tolerance: float = STEADY_TOLERANCE, window: int = STEADY_WINDOW) -> bool:
     """Whether warm-up is over: the last blocks agree with those before them.
 
     Steady means that the medians of the last two windows of blocks differ by at most ``tolerance`` (relative); fewer than two
@@ -155,9 +153,7 @@ def racing_interval(
         quantile = stats.t.isf((1 - confidence) / (2 * looks), freedom)
         half = math.hypot(process_spread, float(quantile) * math.sqrt(shares.sum()))
     middle = float(candidate.mean() - baseline.mean())
-    return Interval(
-        point=math.exp(middle), low=math.exp(middle - half), high=math.exp(middle + half), confidence=confidence
-    )
+    return Interval(point=math.exp(middle), low=math.exp(middle - half), high=math.exp(middle + half), confidence=confidence)
 
 
 def _mean_variance(values: NDArray[np.float64]) -> float:

@@ -76,9 +76,7 @@ def parse_run(text: str) -> Contestant:
     form, usual = _FORMATS.get(folder.suffix, ("onnx", "onnxruntime"))
     runtime = name or usual
     plugins.runtime(runtime)
-    return Contestant(
-        recipe=Recipe(runtime=runtime, options=freeze(_options(options))), model=Model(path=folder, format=form)
-    )
+    return Contestant(recipe=Recipe(runtime=runtime, options=freeze(_options(options))), model=Model(path=folder, format=form))
 
 
 def _options(text: str) -> dict[str, Scalar]:

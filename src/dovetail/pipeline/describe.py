@@ -184,9 +184,7 @@ def timing_conditions(model: Model, data: Any, batch: int) -> Conditions:
     samples = splits.selection if splits else _synthetic(inputs, state, cache, job)
     indices, _ = _timing(samples, inputs)
     memory = MEMORY_SHARE * environment().memory_bytes
-    return Conditions(
-        split=samples.folder, indices=indices, batch=batch, logs=cache / "logs", memory_limit_bytes=memory
-    )
+    return Conditions(split=samples.folder, indices=indices, batch=batch, logs=cache / "logs", memory_limit_bytes=memory)
 
 
 def read_samples(job: FitJob, used: Collection[str]) -> tuple[StoredDataset, dict[str, str], bool]:

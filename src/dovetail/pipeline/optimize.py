@@ -76,9 +76,7 @@ def optimize(request: Request, progress: Progress | None = None, strategy: Strat
 
 
 @contextmanager
-def _fit(
-    job: Job, request: Request, out: Path, ledger: Ledger, progress: Progress, strategy: Strategy
-) -> Iterator[Fit]:
+def _fit(job: Job, request: Request, out: Path, ledger: Ledger, progress: Progress, strategy: Strategy) -> Iterator[Fit]:
     """Holds the measurement lock and the anchor process while the parts work."""
     work = request.cache / "jobs" / job.digest
     (work / "rows").mkdir(parents=True, exist_ok=True)

@@ -85,9 +85,7 @@ class Trials:
         built = self._builder.build(proposal.recipe)
         if isinstance(built, Infeasible):
             return replace(record, infeasible=built)
-        record = replace(
-            record, size_bytes=float(built.model.size_bytes()), build_s=built.seconds, notes=built.notes
-        )
+        record = replace(record, size_bytes=float(built.model.size_bytes()), build_s=built.seconds, notes=built.notes)
         try:
             runner = Runner(Contestant(recipe=proposal.recipe, model=built.model), self._conditions)
         except ChildFailure as exc:

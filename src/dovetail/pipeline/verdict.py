@@ -132,9 +132,7 @@ def _won(record: CandidateRecord, baseline: CandidateRecord, objective: str, sta
         assert speed is not None
         gain = f"{units.ratio(speed.point)} faster than the best baseline ({speed.low:.2f} to {speed.high:.2f})"
     tail = f"; {reason}" if reason else ""
-    return Answer(
-        status=status, headline=f"{record.label} is {gain}{tail}", winner=record.recipe.key, beats=True
-    )
+    return Answer(status=status, headline=f"{record.label} is {gain}{tail}", winner=record.recipe.key, beats=True)
 
 
 def _baseline_wins(baseline: CandidateRecord, ran: Sequence[CandidateRecord], certifiable: bool) -> Answer:
@@ -240,9 +238,7 @@ def _rounded(constraint: Constraint, value: float) -> str:
 
 def front_points(records: Sequence[CandidateRecord], *, judged: bool) -> Mapping[str, tuple[float | None, ...]]:
     """Coordinates for the Pareto front: latency in seconds, quality drop (0 where it cannot be judged), size in bytes."""
-    return {
-        r.recipe.key: (r.latency_s, _drop(r) if judged else 0.0, r.size_bytes) for r in records if r.infeasible is None
-    }
+    return {r.recipe.key: (r.latency_s, _drop(r) if judged else 0.0, r.size_bytes) for r in records if r.infeasible is None}
 
 
 def _drop(record: CandidateRecord) -> float | None:

@@ -115,9 +115,7 @@ class Race:
         finished: nothing is left that could win.
     """
 
-    def __init__(
-        self, space: Sequence[Proposal], goal: Goal, *, strategy: Strategy = Strategy.RACE, seed: int = 0
-    ) -> None:
+    def __init__(self, space: Sequence[Proposal], goal: Goal, *, strategy: Strategy = Strategy.RACE, seed: int = 0) -> None:
         self.goal = goal
         self.strategy = strategy
         self.space = list(space)

@@ -44,9 +44,7 @@ def conv(em: Emitter, node: Node) -> None:
     finish_image(em, node, out)
 
 
-def emit(
-    em: Emitter, node: Node, image: Tensor, w: Array, weights: View, padding: str, found: Windows, out: Tensor
-) -> None:
+def emit(em: Emitter, node: Node, image: Tensor, w: Array, weights: View, padding: str, found: Windows, out: Tensor) -> None:
     """Emits a convolution of padded images.
 
     Args:
@@ -204,9 +202,7 @@ def em_logical(view: View) -> Array:
     return view.tensor.data.transpose([view.order.index(axis) for axis in range(view.rank)])
 
 
-def parameters(
-    em: Emitter, node: Node, moved: Array, axis: int, weights: View, x: Quant | None
-) -> tuple[Tensor, Tensor]:
+def parameters(em: Emitter, node: Node, moved: Array, axis: int, weights: View, x: Quant | None) -> tuple[Tensor, Tensor]:
     """Weights in storage order and bias, quantised where the input is.
 
     Args:

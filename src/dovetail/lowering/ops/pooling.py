@@ -135,9 +135,7 @@ def _factors(node: Node, found: Windows, sizes: tuple[int, ...]) -> Array | None
     return np.multiply.outer(shares[0], shares[1])[None, :, :, None].astype(np.float32)
 
 
-def _emit(
-    em: Emitter, node: Node, image: Tensor, found: Windows, padding: str, code: str, bounded: bool = True
-) -> Tensor:
+def _emit(em: Emitter, node: Node, image: Tensor, found: Windows, padding: str, code: str, bounded: bool = True) -> Tensor:
     out = em.tensor(node.output, (image.shape[0], *found.outputs, image.shape[3]), image.dtype, image.quant)
     em.emit(
         code, [image], [out], "Pool2DOptions", padding=padding, strideH=found.strides[0], strideW=found.strides[1],

@@ -121,9 +121,7 @@ def _dilated(em: Emitter, node: Node, image: Tensor, w: Array, out: Tensor) -> N
     inputs, outputs = w.shape[:2]
     turned = w.reshape(groups, inputs // groups, outputs, *w.shape[2:]).transpose(0, 2, 1, 3, 4)[..., ::-1, ::-1]
     turned = np.ascontiguousarray(turned).reshape(groups * outputs, inputs // groups, *w.shape[2:])
-    found = Windows(
-        kernel=w.shape[2:], strides=(1, 1), dilations=dilations, begin=(0, 0), end=(0, 0), outputs=out.shape[1:3]
-    )
+    found = Windows(kernel=w.shape[2:], strides=(1, 1), dilations=dilations, begin=(0, 0), end=(0, 0), outputs=out.shape[1:3])
     emit(em, node, image, turned, em.real(em.view(node.inputs[1])), "VALID", found, out)
 
 

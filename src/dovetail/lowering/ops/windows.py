@@ -104,9 +104,7 @@ def windows(node: Node, sizes: Sequence[int], kernel: Sequence[int], outputs: Se
         begin, end = pads[:n], pads[n:]
     if min((*begin, *end), default=0) < 0:
         raise ModelError(f"{node.op} {node.output!r} crops by negative padding, which the runtime cannot take")
-    found = Windows(
-        kernel=tuple(kernel), strides=strides, dilations=dilations, begin=begin, end=end, outputs=tuple(outputs)
-    )
+    found = Windows(kernel=tuple(kernel), strides=strides, dilations=dilations, begin=begin, end=end, outputs=tuple(outputs))
     padded = [b + size + e for b, size, e in zip(begin, sizes, end, strict=True)]
     if not node.get("ceil_mode", 0) and any(reach > size for reach, size in zip(found.reach, padded, strict=True)):
         raise ModelError(f"{node.op} {node.output!r} has windows larger than its padded input")

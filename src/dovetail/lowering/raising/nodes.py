@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 
 from dovetail.core.protocols import Array
+from dovetail.lowering.names import free_name
 
 _SHARED_BYTES = 1024
 """Constants up to this size are filed once, however often they are used."""
@@ -62,9 +63,7 @@ class Nodes:
 
     def free(self, name: str) -> str:
         """A name that is not taken, as near to the wish as can be."""
-        free, number = name, 1
-        while free in self._names:
-            free, number = f"{name}_{number}", number + 1
+        free = free_name(name, self._names)
         self._names.add(free)
         return free
 

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from dovetail.core.protocols import Array
+from dovetail.lowering.names import free_name
 from dovetail.lowering.source import Info, Node, Source
 
 
 def new_value(source: Source, name: str, shape: Sequence[int], dtype: str) -> str:
     """Files a value that some node will make, under a name that is free."""
-    while name in source.infos:
-        name += "_"
+    name = free_name(name, source.infos)
     source.infos[name] = Info(shape=tuple(shape), dtype=dtype)
     return name
 

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import onnx
+
 from dovetail.core.errors import ModelError
 from dovetail.core.protocols import Array
 from dovetail.lowering.litert_file import LiteRtOperator, LiteRtTensor
@@ -41,6 +43,14 @@ def finish(graph: Graph, op: LiteRtOperator, name: str, order: Order | None = No
     """Applies the fused activation and binds the first output."""
     kind = "float32" if is_quantised(op.output) else op.output.dtype
     graph.bind(op, op.output, activated(graph, name, op.get("fusedActivationFunction", "NONE"), kind), order)
+
+
+def int64(graph: Graph, tensor: LiteRtTensor) -> str:
+    """Integers, constant or computed, as ONNX takes shapes and indices."""
+    found = graph.known(tensor)
+    if found is not None:
+        return graph.integers(found.data, tensor.name)
+    return graph.node("Cast", [graph.stored(tensor)], to=onnx.TensorProto.INT64)
 
 
 def require_rank(op: LiteRtOperator, tensor: LiteRtTensor, rank: int) -> None:

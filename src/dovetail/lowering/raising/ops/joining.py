@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-import onnx
 
 from dovetail.core.errors import ModelError
 from dovetail.lowering.litert_file import LiteRtOperator
 from dovetail.lowering.raising.graph import Graph
-from dovetail.lowering.raising.ops.common import broadcastable, common_order, finish
+from dovetail.lowering.raising.ops.common import broadcastable, common_order, finish, int64
 from dovetail.lowering.raising.ops.reduction import without
 from dovetail.lowering.raising.values import checked_axis
 from dovetail.lowering.tensors import identity
@@ -77,8 +76,7 @@ def tile(graph: Graph, op: LiteRtOperator) -> None:
     """TILE."""
     x, found = op.input(0), graph.known(op.input(1))
     if found is None:
-        repeats = graph.node("Cast", [graph.stored(op.input(1))], to=onnx.TensorProto.INT64)
-        graph.bind(op, op.output, graph.node("Tile", [graph.real(x), repeats]))
+        graph.bind(op, op.output, graph.node("Tile", [graph.real(x), int64(graph, op.input(1))]))
         return
     order = graph.order(x)
     counts = found.data.reshape(-1)[list(order)]
@@ -89,8 +87,7 @@ def broadcast_to(graph: Graph, op: LiteRtOperator) -> None:
     """BROADCAST_TO."""
     x, found = op.input(0), graph.known(op.input(1))
     if found is None:
-        computed = graph.node("Cast", [graph.stored(op.input(1))], to=onnx.TensorProto.INT64)
-        graph.bind(op, op.output, graph.node("Expand", [graph.real(x), computed]))
+        graph.bind(op, op.output, graph.node("Expand", [graph.real(x), int64(graph, op.input(1))]))
         return
     shape = found.data.astype(np.int64).reshape(-1)
     order = graph.order(x) if x.rank == len(shape) else identity(len(shape))

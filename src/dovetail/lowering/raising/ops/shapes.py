@@ -7,9 +7,10 @@ import math
 import numpy as np
 import onnx
 
-from dovetail.lowering.litert_file import LiteRtOperator, LiteRtTensor
+from dovetail.lowering.litert_file import LiteRtOperator
 from dovetail.lowering.raising.folding import FOLDED_ELEMENTS
 from dovetail.lowering.raising.graph import Graph
+from dovetail.lowering.raising.ops.common import int64
 from dovetail.lowering.raising.ops.reduction import as_type
 from dovetail.lowering.tensors import identity
 
@@ -44,7 +45,7 @@ def range_(graph: Graph, op: LiteRtOperator) -> None:
 
 def fill(graph: Graph, op: LiteRtOperator) -> None:
     """FILL: one number in a given shape."""
-    graph.bind_stored(op.output, graph.node("Expand", [graph.stored(op.input(1)), _int64(graph, op.input(0))]))
+    graph.bind_stored(op.output, graph.node("Expand", [graph.stored(op.input(1)), int64(graph, op.input(0))]))
 
 
 def zeros_like(graph: Graph, op: LiteRtOperator) -> None:
@@ -57,13 +58,6 @@ def zeros_like(graph: Graph, op: LiteRtOperator) -> None:
     order = graph.order(x)
     name = graph.node("ConstantOfShape", [graph.node("Shape", [graph.stored(x, order)])], value=zero)
     graph.bind_stored(op.output, name, order)
-
-
-def _int64(graph: Graph, tensor: LiteRtTensor) -> str:
-    found = graph.known(tensor)
-    if found is not None:
-        return graph.integers(found.data.reshape(-1), "shape")
-    return graph.node("Cast", [graph.stored(tensor)], to=onnx.TensorProto.INT64)
 
 
 TABLE = {"SHAPE": shape, "RANK": rank, "RANGE": range_, "FILL": fill, "ZEROS_LIKE": zeros_like}

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import onnx
 
 from dovetail.core.errors import ModelError
-from dovetail.lowering.litert_file import LiteRtOperator, LiteRtTensor
+from dovetail.lowering.litert_file import LiteRtOperator
 from dovetail.lowering.raising.graph import Graph
+from dovetail.lowering.raising.ops.common import int64
 from dovetail.lowering.raising.ops.reduction import without
 from dovetail.lowering.raising.values import checked_axis
 
@@ -121,13 +121,13 @@ def _gather_each(graph: Graph, op: LiteRtOperator, axis: int, batch: int) -> Non
     x, indices = op.input(0), op.input(1)
     if axis != batch:
         raise ModelError(f"GATHER {op.output.name!r} shares {batch} axes and looks up axis {axis}, which is not imported")
-    places = graph.node("Unsqueeze", [_int64(graph, indices), graph.integers([indices.rank])])
+    places = graph.node("Unsqueeze", [int64(graph, indices), graph.integers([indices.rank])])
     graph.bind(op, op.output, graph.node("GatherND", [graph.real(x), places], batch_dims=batch))
 
 
 def gather_nd(graph: Graph, op: LiteRtOperator) -> None:
     """GATHER_ND."""
-    graph.bind(op, op.output, graph.node("GatherND", [graph.real(op.input(0)), _int64(graph, op.input(1))]))
+    graph.bind(op, op.output, graph.node("GatherND", [graph.real(op.input(0)), int64(graph, op.input(1))]))
 
 
 def embedding_lookup(graph: Graph, op: LiteRtOperator) -> None:
@@ -144,14 +144,7 @@ def one_hot(graph: Graph, op: LiteRtOperator) -> None:
         pair.append(graph.node("Reshape", [name, graph.integers([1])]))
     depth = graph.integers(graph.constant(op, 1, "depth").reshape(()))
     both = graph.node("Concat", pair, axis=0)
-    graph.bind(op, op.output, graph.node("OneHot", [_int64(graph, indices), depth, both], axis=int(op.get("axis", -1))))
-
-
-def _int64(graph: Graph, tensor: LiteRtTensor) -> str:
-    found = graph.known(tensor)
-    if found is not None:
-        return graph.integers(found.data, tensor.name)
-    return graph.node("Cast", [graph.stored(tensor)], to=onnx.TensorProto.INT64)
+    graph.bind(op, op.output, graph.node("OneHot", [int64(graph, indices), depth, both], axis=int(op.get("axis", -1))))
 
 
 TABLE = {
