@@ -153,6 +153,10 @@ class Runner:
         """Any other command of the worker, under the same limits."""
         return self.child.call(op, timeout_s=self._conditions.start_limit_s, **arguments)
 
+    def dismiss(self) -> None:
+        """Lets the process end by itself; :meth:`close` then waits for it."""
+        self.child.dismiss()
+
     def close(self) -> None:
         """Ends the process."""
         self.child.close()
@@ -284,6 +288,8 @@ def duel(
                 load.setdefault(key, runner.load_s)
             table.append(row)
         finally:
+            for runner in runners:
+                runner.dismiss()
             for runner in runners:
                 runner.close()
         on_round()

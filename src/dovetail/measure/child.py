@@ -121,13 +121,17 @@ class Child:
             raise self.failure(str(reply.get("stage", op)), str(reply["error"]), str(reply.get("detail", "")))
         return reply
 
+    def dismiss(self) -> None:
+        """Tells the process that no command follows, and does not wait for its end."""
+        with contextlib.suppress(OSError):
+            if self._process.stdin is not None:
+                self._process.stdin.close()
+
     def close(self) -> None:
         """Ends the process and all it started; calling it twice is harmless."""
         if self._reply < 0:
             return
-        with contextlib.suppress(OSError):
-            if self._process.stdin is not None:
-                self._process.stdin.close()
+        self.dismiss()
         try:
             self._process.wait(timeout=0.5)
         except subprocess.TimeoutExpired:

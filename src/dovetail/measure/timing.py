@@ -13,7 +13,7 @@ from dovetail.measure.statistics import is_steady
 
 WARM_LIMIT_S = 1.0
 """Longest warm-up: thread pools, caches and clocks settle within a tenth of it; on a busy host nothing ever looks steady."""
-_WARM_BLOCK_S = 0.03
+_WARM_BLOCK_S = 0.02
 _MAX_CALLS = 20_000
 
 

@@ -28,8 +28,12 @@ from dovetail.pipeline.trials import Trials
 from dovetail.search.race import Race
 
 ROUNDS = 8
-BLOCKS = 4
-BLOCK_S = 0.15
+BLOCKS = 3
+BLOCK_S = 0.1
+"""Processes differ from start to start by more than blocks of one process do, so rounds are worth more than longer blocks."""
+LONGEST_BLOCK_S = 2.0
+SPARE_CALLS = 1.5
+"""Calls timed for a limit on a quantile, relative to the fewest that support it."""
 REFINE_ROUNDS = 2
 REFINED = 5
 START_S = 0.4
@@ -113,7 +117,9 @@ class Finals:
 
     def _block_s(self, records: Sequence[CandidateRecord]) -> float:
         slowest = max((r.latency_s or 0.0) for r in records)
-        return max(BLOCK_S, min(3 * slowest, 1.0))
+        tails = (min_samples(c.quantile) for c in self._job.wish.constraints if c.quantile is not None)
+        calls = SPARE_CALLS * max(tails, default=0) / (self.rounds * BLOCKS)
+        return max(BLOCK_S, min(3 * slowest, 1.0), min(calls * slowest, LONGEST_BLOCK_S))
 
     def _group(self, race: Race) -> list[CandidateRecord]:
         return [*self._candidates(race)[:REFINED], *race.baselines()[:3]]
