@@ -91,13 +91,14 @@ class Finals:
 
     def estimate_s(self, race: Race) -> float:
         """About how long the rest will take (deepening, finals, certification, explaining), from what was seen so far."""
-        leaders, baselines = self._candidates(race)[: places(self._job)], race.baselines()
-        if not baselines:
+        if not race.baselines():
             return 0.0
-        group = list({r.recipe.key: r for r in (*leaders, *self._rivals(race), race.default())}.values())
+        chosen, rivals, default = self._chosen(race), self._rivals(race), race.default()
+        group = list({r.recipe.key: r for r in (*chosen, *rivals, default)}.values())
         finals = self.rounds * sum(map(self._process_s, group))
         explaining = 3 * max(map(self._process_s, group))
-        return 1.1 * (finals + explaining + self._scoring_s(group))
+        lossy = [r for r in rivals if not race.proposal(r).lossless]
+        return 1.1 * (finals + explaining + self._deepening_s(race) + self._certifying_s([default, *chosen, *lossy]))
 
     def refine_s(self, race: Race) -> float:
         """About how long :meth:`refine` will take."""
@@ -107,13 +108,20 @@ class Finals:
         loading = 1.0 if record.screening is None or record.screening.load_s is None else record.screening.load_s
         return loading + START_S + BLOCKS * self._block_s([record])
 
-    def _scoring_s(self, group: Sequence[CandidateRecord]) -> float:
-        """Selection for leaders, certification for finalists and the original."""
+    def _deepening_s(self, race: Race) -> float:
+        """Of scoring those on the whole selection split that :meth:`deepen` would score now."""
         if not self._job.judged:
             return 0.0
-        samples = sum(self._job.splits[s].samples for s in ("selection", "certification") if s in self._job.splits)
-        slowest = max(r.latency_s or 0.0 for r in group)
-        return (places(self._job) + 1) * (samples * slowest + START_S)
+        split = self._job.splits["selection"]
+        leaders = self._leaders(race, places(self._job) + 1)
+        return self._scoring_s([r for r in leaders if self._units_seen(race, r) < split.units], split.samples)
+
+    def _certifying_s(self, records: Sequence[CandidateRecord]) -> float:
+        split = self._job.splits.get("certification")
+        return 0.0 if split is None or not self._job.judged else self._scoring_s(records, split.samples)
+
+    def _scoring_s(self, records: Sequence[CandidateRecord], samples: int) -> float:
+        return sum(self._process_s(r) + samples * (r.latency_s or 0.0) for r in records)
 
     def _block_s(self, records: Sequence[CandidateRecord]) -> float:
         slowest = max((r.latency_s or 0.0) for r in records)
@@ -215,9 +223,7 @@ class Finals:
 
     def run(self, race: Race, on_round: Callable[[], None] = lambda: None) -> Final:
         """Chooses finalists, measures them in fresh processes beside the baselines, and certifies."""
-        chosen = race.finalists(places(self._job))
-        if not self._job.wish.variants:
-            chosen = race.contenders(chosen)
+        chosen = self._chosen(race)
         baselines, default = self._rivals(race), race.default()
         compared = {r.recipe.key: r for r in (*chosen, *baselines, default)}
         found = self._measure(list(compared.values()), self.rounds, self._job.wish.seed, on_round)
@@ -236,6 +242,11 @@ class Finals:
             finalists=tuple(sorted(timed_finalists, key=lambda key: found.measurements[key].latency_s)),
             duel=found,
         )
+
+    def _chosen(self, race: Race) -> list[CandidateRecord]:
+        """The candidates that would be certified now."""
+        chosen = race.finalists(places(self._job))
+        return chosen if self._job.wish.variants else race.contenders(chosen)
 
     def _rivals(self, race: Race) -> list[CandidateRecord]:
         """The two fastest baselines and the fastest in full precision, which needs no certificate."""
