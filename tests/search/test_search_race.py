@@ -225,6 +225,15 @@ def test_the_last_place_goes_to_one_that_is_sure():
     assert labels(subject, subject.finalists(2)) == ["int8", "clean"]
 
 
+def test_where_nothing_can_be_certified_the_ones_that_lose_least_among_the_fastest_come_first():
+    subject = race(Goal(margin=0.01, certification_units=4))
+    seen = {"original": (1.0, 0.0), "int8": (2.02, 0.009), "int8 percentile": (2.0, 0.001), "int8 entropy": (1.99, 0.002),
+            "int8 minmax": (1.98, 0.003), "int8 nncf qdq": (1.5, 0.0), "clean": (1.1, 0.0)}  # fmt: skip
+    told(subject, **seen)
+    finalists = labels(subject, subject.finalists(1))
+    assert finalists == ["int8 percentile", "int8 entropy", "int8 minmax", "clean"]
+
+
 def test_baselines_are_no_finalists():
     subject = told(race(), original=(1.0, 0.0))
     assert subject.finalists(3) == []

@@ -28,6 +28,9 @@ BASELINE_WITHIN = 4.0
 """Cost relative to the best above which a runtime's other options are not tried on the original."""
 SURE = 0.9
 """Chance of certification from which a candidate needs no twin with other constants."""
+OPEN_PLACES = 3
+"""Candidates measured to the end where the data can certify none: what they lose there decides which is handed out, and no
+quality is claimed of it."""
 CERTAIN = 0.99
 """Chance of certification from which a finalist needs none beside it that is slower."""
 
@@ -343,17 +346,30 @@ class Race:
         """At most ``k`` candidates to certify, each of another family: the best that will probably certify.
 
         Where none of them is sure to, the last place goes to the best that is; where none can, since the certification split is
-        too small, that one comes on top.
+        too small, that one comes on top of several that can win as a best effort.
         """
         best = [r for r in self.leaders() if not r.is_baseline and self.passes(r)]
         likely = [r for r in best if self.chance(r) >= 0.5 or self.open(r)] or sorted(best, key=lambda r: -self.chance(r))
         chosen = self._by_turns(likely)[:k]
         sure = [r for r in best if self.chance(r) >= SURE]
-        if sure and chosen and all(self.open(r) for r in chosen):
-            return [*chosen, sure[0]]
+        if chosen and all(self.open(r) for r in chosen):
+            return [*self._open_finalists(likely, max(k, OPEN_PLACES)), *sure[:1]]
         if sure and k > 1 and all(self.chance(r) < SURE for r in chosen):
             chosen = [*chosen[: k - 1], sure[0]]
         return chosen
+
+    def _open_finalists(self, likely: Sequence[CandidateRecord], k: int) -> list[CandidateRecord]:
+        """Those that can win as a best effort: of equally fast ones, the ones that seem to lose least."""
+        ranked = [r for r in self._by_turns(likely) if self.open(r)]
+        if not self.goal.timed:
+            return ranked[:k]
+        bar = self._pessimistic(ranked[0])
+        level = sum(self._optimistic(r) <= bar for r in ranked)
+        return [*sorted(ranked[:level], key=self._drop), *ranked[level:]][:k]
+
+    def _drop(self, record: CandidateRecord) -> float:
+        quality = self.quality_of(record)
+        return math.inf if quality is None else quality.drop.point
 
     def contenders(self, finalists: Sequence[CandidateRecord]) -> list[CandidateRecord]:
         """Finalists without those that are slower, with all of their interval, than one that is certain to certify."""
