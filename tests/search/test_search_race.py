@@ -337,3 +337,11 @@ def test_where_nothing_can_be_certified_what_was_seen_to_lose_too_much_is_no_fin
     subject.tell(record(fast, 2.0, quality=drop(0.015, half=10.0, n=1)))
     subject.tell(record(slow, 1.2))
     assert [r.recipe.key for r in subject.finalists(1)] == [slow.recipe.key]
+
+
+def test_what_two_looks_cannot_tell_apart_is_as_fast_and_what_they_can_is_not():
+    subject = race()
+    default, close, slow = [p for p in subject.space if p.baseline and p.recipe.runtime == "onnxruntime"][:3]
+    for proposal, speed in ((default, 1.0), (close, 1.08), (slow, 0.8)):
+        subject.tell(record(proposal, speed))
+    assert [r.recipe.key for r in subject.as_fast(subject.baselines())] == [close.recipe.key, default.recipe.key]

@@ -6,24 +6,24 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
 from dovetail.certify.quality import certify_family
-from dovetail.certify.speed import CONFIDENCE, drift_note, limit_certificate, ratio_interval, speed_certificate
 from dovetail.core.certificate import Certificate, Verdict
-from dovetail.core.constraint import Constraint
 from dovetail.core.errors import DovetailError
 from dovetail.core.measurement import Interval
 from dovetail.core.outcome import CandidateRecord, Infeasible
-from dovetail.core.protocols import Array
 from dovetail.data.looks import record_look
 from dovetail.devices.probe import disturbance
 from dovetail.measure.arena import Conditions, Contestant, Duel, Runner, duel
 from dovetail.measure.child import ChildFailure
-from dovetail.measure.statistics import min_samples, quantile_interval, supported_quantiles
+from dovetail.measure.statistics import min_samples, supported_quantiles
 from dovetail.pipeline.builder import Builder
 from dovetail.pipeline.job import Job
+from dovetail.pipeline.judging import Judge
+from dovetail.pipeline.side_by_side import AT_ONCE, side_by_side
 from dovetail.pipeline.trials import Trials
 from dovetail.search.race import Race
 
@@ -35,9 +35,12 @@ LONGEST_BLOCK_S = 2.0
 SPARE_CALLS = 1.5
 """Calls timed for a limit on a quantile, relative to the fewest that support it."""
 REFINE_ROUNDS = 2
-REFINED = 5
+REFINED, REFINED_BASELINES = 5, 3
 START_S = 0.4
 """Seconds a process takes beside loading and timed blocks: warm-up, closing, answers."""
+
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,12 +96,13 @@ class Finals:
         """About how long the rest will take (deepening, finals, certification, explaining), from what was seen so far."""
         if not race.baselines():
             return 0.0
-        chosen, rivals, default = self._chosen(race), self._rivals(race), race.default()
+        chosen, default = self._chosen(race), race.default()
+        rivals = self._rivals(race, {})
         group = list({r.recipe.key: r for r in (*chosen, *rivals, default)}.values())
         finals = self.rounds * sum(map(self._process_s, group))
         explaining = 3 * max(map(self._process_s, group))
-        lossy = [r for r in rivals if not race.proposal(r).lossless]
-        return 1.1 * (finals + explaining + self._deepening_s(race) + self._certifying_s([default, *chosen, *lossy]))
+        certifying = self._certifying_s([*chosen, *self._lossy(race)], default)
+        return 1.1 * (finals + explaining + self._deepening_s(race) + certifying)
 
     def refine_s(self, race: Race) -> float:
         """About how long :meth:`refine` will take."""
@@ -116,12 +120,16 @@ class Finals:
         leaders = self._leaders(race, places(self._job) + 1)
         return self._scoring_s([r for r in leaders if self._units_seen(race, r) < split.units], split.samples)
 
-    def _certifying_s(self, records: Sequence[CandidateRecord]) -> float:
+    def _certifying_s(self, records: Sequence[CandidateRecord], original: CandidateRecord) -> float:
         split = self._job.splits.get("certification")
-        return 0.0 if split is None or not self._job.judged else self._scoring_s(records, split.samples)
+        if split is None or not self._job.judged:
+            return 0.0
+        return split.samples * (original.latency_s or 0.0) + self._scoring_s(records, split.samples)
 
     def _scoring_s(self, records: Sequence[CandidateRecord], samples: int) -> float:
-        return sum(self._process_s(r) + samples * (r.latency_s or 0.0) for r in records)
+        """Side by side, each with its share of the cores: as if one after the other, but for loading."""
+        loading = sum(map(self._process_s, records)) / min(AT_ONCE, self._job.environment.cores)
+        return loading + sum(samples * (r.latency_s or 0.0) for r in records)
 
     def _block_s(self, records: Sequence[CandidateRecord]) -> float:
         slowest = max((r.latency_s or 0.0) for r in records)
@@ -130,7 +138,10 @@ class Finals:
         return max(BLOCK_S, min(3 * slowest, 1.0), min(calls * slowest, LONGEST_BLOCK_S))
 
     def _group(self, race: Race) -> list[CandidateRecord]:
-        return [*self._candidates(race)[:REFINED], *race.baselines()[:3]]
+        """Those that may be the best candidate or the best baseline; whoever is alone needs no closer look."""
+        candidates = self._candidates(race)
+        contenders = race.as_fast(candidates) if race.goal.timed else candidates
+        return [*contenders[:REFINED], *race.as_fast(race.baselines())[:REFINED_BASELINES]]
 
     def _candidates(self, race: Race) -> list[CandidateRecord]:
         """The best recipe of each family that passes, best first, baselines left out."""
@@ -145,25 +156,51 @@ class Finals:
         units = self._job.splits["selection"].units
         count = places(self._job) + 1
         for _ in range(4 * count):
-            shallow = next((r for r in self._leaders(race, count) if self._units_seen(race, r) < units), None)
-            if shallow is None:
+            leaders = [r for r in self._leaders(race, count) if self._units_seen(race, r) < units]
+            shallow = list({race.proposal(r).quality_key: r for r in reversed(leaders)}.values())[::-1][:AT_ONCE]
+            if not shallow:
                 return
-            race.tell(self._scored(race, shallow, units))
+            for record in self._scored(race, shallow, units):
+                race.tell(record)
 
     def _leaders(self, race: Race, count: int) -> list[CandidateRecord]:
-        lossy_baselines = [r for r in race.baselines()[:2] if not race.proposal(r).lossless]
-        return [*self._candidates(race)[:count], *lossy_baselines]
+        return [*self._candidates(race)[:count], *self._lossy(race)]
+
+    def _lossy(self, race: Race) -> list[CandidateRecord]:
+        """Baselines in lower precision that may be the fastest."""
+        return [r for r in self._rivals(race, {}) if not race.proposal(r).lossless]
 
     def _units_seen(self, race: Race, record: CandidateRecord) -> int:
         quality = race.quality_of(record)
         return 0 if quality is None else quality.n
 
-    def _scored(self, race: Race, record: CandidateRecord, units: int) -> CandidateRecord:
-        try:
-            with Runner(self.contestant(record), self.conditions) as runner:
-                return replace(record, quality=self._trials.quality(runner, race.proposal(record), units))
-        except ChildFailure as exc:
-            return replace(record, infeasible=exc.outcome)
+    def _scored(self, race: Race, records: Sequence[CandidateRecord], units: int) -> list[CandidateRecord]:
+        found = self._side_by_side(records, lambda runner, record: self._trials.quality(runner, race.proposal(record), units))
+        return [
+            replace(record, infeasible=got) if isinstance(got, Infeasible) else replace(record, quality=got)
+            for record, got in zip(records, found, strict=True)
+        ]
+
+    def _side_by_side(
+        self, records: Sequence[CandidateRecord], work: Callable[[Runner, CandidateRecord], T]
+    ) -> list[T | Infeasible]:
+        """What ``work`` gives for each record, or why there is nothing."""
+        results: dict[str, T | Infeasible] = {}
+        contestants = []
+        for record in records:
+            try:
+                contestants.append((record, self.contestant(record)))
+            except ChildFailure as exc:
+                results[record.recipe.key] = exc.outcome
+        ready = [record for record, _ in contestants]
+        given = side_by_side(
+            [contestant for _, contestant in contestants],
+            self.conditions,
+            self._job.environment,
+            lambda runner, position: work(runner, ready[position]),
+        )
+        results.update({record.recipe.key: got for record, got in zip(ready, given, strict=True)})
+        return [results[record.recipe.key] for record in records]
 
     def contestant(self, record: CandidateRecord) -> Contestant:
         """The record's recipe with its model file.
@@ -222,17 +259,16 @@ class Finals:
     # -- the finals --------------------------------------------------------------------------------------------------
 
     def run(self, race: Race, on_round: Callable[[], None] = lambda: None) -> Final:
-        """Chooses finalists, measures them in fresh processes beside the baselines, and certifies."""
-        chosen = self._chosen(race)
-        baselines, default = self._rivals(race), race.default()
+        """Chooses finalists, certifies their quality, and measures them in fresh processes beside the baselines that count."""
+        chosen, default = self._chosen(race), race.default()
+        quality, lost = self._certify_quality(race, [*chosen, *self._lossy(race)])
+        baselines = self._rivals(race, quality)
         compared = {r.recipe.key: r for r in (*chosen, *baselines, default)}
-        found = self._measure(list(compared.values()), self.rounds, self._job.wish.seed, on_round)
-        lossy = [r for r in baselines if not race.proposal(r).lossless]
-        quality, lost = self._certify_quality(race, [*chosen, *lossy])
-        timed = {key: m for key, m in found.measurements.items() if key not in lost}
-        found = replace(found, measurements=timed, failures={**found.failures, **lost})
-        best = self._best_baseline([*baselines, default], quality, found, race.goal.margin)
-        judge = _Judge(self._job, found, best.recipe.key, best.label, max(1, len(chosen)))
+        timed = [r for key, r in compared.items() if key not in lost]
+        found = self._measure(timed, self.rounds, self._job.wish.seed, on_round)
+        found = replace(found, failures={**found.failures, **lost})
+        best = self._best_baseline([*baselines, default], found)
+        judge = Judge(self._job, found, best.recipe.key, best.label, max(1, len(chosen)))
         records = {key: judge.certified(record, quality.get(key)) for key, record in compared.items()}
         timed_finalists = (r.recipe.key for r in chosen if r.recipe.key in found.measurements)
         return Final(
@@ -248,25 +284,23 @@ class Finals:
         chosen = race.finalists(places(self._job))
         return chosen if self._job.wish.variants else race.contenders(chosen)
 
-    def _rivals(self, race: Race) -> list[CandidateRecord]:
-        """The two fastest baselines and the fastest in full precision, which needs no certificate."""
-        ranked = race.baselines()
-        exact = [r for r in ranked if race.proposal(r).lossless]
-        return list({r.recipe.key: r for r in (*ranked[:2], *exact[:1])}.values())
+    def _rivals(self, race: Race, quality: Mapping[str, Certificate]) -> list[CandidateRecord]:
+        """The fastest baseline that counts, and a second that may be as fast.
 
-    def _best_baseline(
-        self,
-        baselines: Sequence[CandidateRecord],
-        quality: Mapping[str, Certificate],
-        found: Duel,
-        margin: float | None,
-    ) -> CandidateRecord:
-        """The fastest that was measured; one in lower precision only when its quality does not speak against it.
-
-        Where the data are too few to certify it, it counts all the same: a baseline that is too fast makes no claim easier.
+        One in lower precision counts while its quality was not looked at, and afterwards only when that does not speak against
+        it. Where the data are too few to certify it, it counts all the same: a baseline that is too fast makes no claim easier.
         """
-        refused = {key for key, certificate in quality.items() if not _acceptable(certificate, margin)}
-        timed = [r for r in baselines if r.recipe.key in found.measurements and r.recipe.key not in refused]
+        kept = {race.proposal(race.records[key]).quality_key for key, c in quality.items() if _acceptable(c, race.goal.margin)}
+
+        def counts(record: CandidateRecord) -> bool:
+            proposal = race.proposal(record)
+            return proposal.lossless or not quality or proposal.quality_key in kept
+
+        return race.as_fast([r for r in race.baselines() if counts(r)])[:2]
+
+    def _best_baseline(self, baselines: Sequence[CandidateRecord], found: Duel) -> CandidateRecord:
+        """The fastest that was measured."""
+        timed = [r for r in baselines if r.recipe.key in found.measurements]
         if not timed:
             reasons = "; ".join(failure.reason for failure in found.failures.values())
             raise DovetailError(f"no baseline could be measured: {reasons}", hint="run it again; finished trials are kept")
@@ -280,21 +314,21 @@ class Finals:
         if metric is None or split is None or not records:
             return {}, {}
         self._trials.certify_original()
-        rows: dict[str, Array] = {}
-        lost: dict[str, Infeasible] = {}
-        for record in records:
-            key = race.proposal(record).quality_key
-            try:
-                with Runner(self.contestant(record), self.conditions) as runner:
-                    rows[record.recipe.key] = self._trials.score(runner, key, "certification")
-            except ChildFailure as exc:
-                lost[record.recipe.key] = exc.outcome
+        keys = {record.recipe.key: race.proposal(record).quality_key for record in records}
+        alike = {keys[record.recipe.key]: record for record in reversed(records)}
+        scored = self._side_by_side(
+            list(alike.values()),
+            lambda runner, record: self._trials.score(runner, keys[record.recipe.key], "certification"),
+        )
+        found = dict(zip(alike, scored, strict=True))
+        rows = {key: got for key, same in keys.items() if not isinstance(got := found[same], Infeasible)}
+        lost = {key: got for key, same in keys.items() if isinstance(got := found[same], Infeasible)}
         certificates = certify_family(
             metric,
             np.load(self._trials.reference("certification"), allow_pickle=False),
             list(rows.values()),
             max_drop=self._job.wish.max_drop,
-            planned=len({race.proposal(record).quality_key for record in records}),
+            planned=len(alike),
             looks=record_look(self._cache, split.content_hash),
             data_hashes=self._job.data_hashes,
             seed=self._job.wish.seed,
@@ -302,74 +336,9 @@ class Finals:
         return dict(zip(rows, certificates, strict=True)), lost
 
 
-@dataclass(frozen=True, slots=True)
-class _Judge:
-    """Turns the final measurement into certificates, one record at a time."""
-
-    job: Job
-    found: Duel
-    best: str
-    best_label: str
-    family: int
-
-    def certified(self, record: CandidateRecord, quality: Certificate | None) -> CandidateRecord:
-        key = record.recipe.key
-        if key not in self.found.measurements:
-            lost = self.found.failures.get(key) or Infeasible(stage="measure", reason="it was not measured")
-            return replace(record, infeasible=lost)
-        certificates = [] if quality is None else [quality]
-        speedup = None
-        if key != self.best:
-            ratios = self.found.log_ratios(key, self.best)
-            speedup = ratio_interval(ratios, CONFIDENCE) if len(ratios) > 1 else None
-            certificates.append(self._speed(record, ratios))
-        certificates.extend(self._limit(constraint, record) for constraint in self.job.wish.constraints)
-        measurement = replace(self.found.measurements[key], notes=self._notes(key))
-        return replace(record, measurement=measurement, speedup=speedup, certificates=tuple(certificates))
-
-    def _speed(self, record: CandidateRecord, ratios: Sequence[float]) -> Certificate:
-        """Among several finalists each errs with its share (Bonferroni), since the fastest of them is the answer."""
-        key = record.recipe.key
-        return speed_certificate(
-            ratios,
-            candidate=record.label,
-            baseline=self.best_label,
-            baseline_s=self.found.measurements[self.best].latency_s,
-            candidate_s=self.found.measurements[key].latency_s,
-            environment=self.job.environment.fingerprint,
-            notes=self._notes(key),
-            confidence=CONFIDENCE if record.is_baseline else 1 - (1 - CONFIDENCE) / self.family,
-        )
-
-    def _notes(self, key: str) -> tuple[str, ...]:
-        processes = self.found.measurements[key].block_medians_s
-        note = drift_note(processes[0], processes[-1], steal_share=self.found.steal_share(self.job.environment.cores))
-        return (note,) if note else ()
-
-    def _limit(self, constraint: Constraint, record: CandidateRecord) -> Certificate:
-        key, machine = record.recipe.key, self.job.environment.fingerprint
-        measurement = self.found.measurements[key]
-        if constraint.metric == "size_bytes":
-            return limit_certificate(constraint, _exactly(record.size_bytes), n=1)
-        if constraint.metric == "memory_bytes":
-            peak = _exactly(measurement.peak_memory_bytes)
-            return limit_certificate(constraint, peak, n=len(self.found.rounds), environment=machine)
-        calls = self.found.calls_s[key]
-        quantile = 0.5 if constraint.quantile is None else constraint.quantile
-        interval = quantile_interval(calls, quantile)
-        if constraint.metric == "throughput_per_s" and interval is not None:
-            batch = measurement.batch
-            interval = Interval(point=batch / interval.point, low=batch / interval.high, high=batch / interval.low)
-        return limit_certificate(constraint, interval, n=len(calls), needed=min_samples(quantile), environment=machine)
-
-
 def _acceptable(certificate: Certificate, margin: float | None) -> bool:
     within = certificate.interval is not None and margin is not None and certificate.interval.point <= margin
     return certificate.verdict is Verdict.CERTIFIED or (certificate.verdict is Verdict.CANNOT_CERTIFY and within)
-
-
-def _exactly(value: float | None) -> Interval | None:
-    return None if value is None else Interval(point=value, low=value, high=value, confidence=1.0)
 
 
 def quantiles(calls_s: Sequence[float]) -> dict[str, float]:

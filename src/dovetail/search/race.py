@@ -20,6 +20,8 @@ from dovetail.search.space import Proposal
 
 PROCESS_SPREAD = 0.03
 """Half width, in log ratio, within which two quick looks cannot be told apart (processes differ from start to start)."""
+PHASE_SPREAD = 0.05
+"""What the ratio of two quick looks may move by beside that, in log ratio, since they were taken in different minutes."""
 TUNE_WITHIN = 0.25
 """Log gain that an option may bring whose effect in this runtime was not seen yet."""
 LOOK_ERROR = 0.02
@@ -378,6 +380,13 @@ class Race:
             return list(finalists)
         bar = min(self._pessimistic(r) for r in certain)
         return [r for r in finalists if self._optimistic(r) <= bar]
+
+    def as_fast(self, records: Sequence[CandidateRecord]) -> list[CandidateRecord]:
+        """Those of some records that may be the fastest of them as far as quick looks can tell, fastest first."""
+        timed = {r.recipe.key: r.speedup for r in records if r.speedup is not None}
+        bar = max((seen.low for seen in timed.values()), default=0.0) / math.exp(PHASE_SPREAD)
+        near = [r for r in records if r.recipe.key in timed and timed[r.recipe.key].high >= bar]
+        return sorted(near, key=lambda r: -timed[r.recipe.key].point)
 
     def _by_turns(self, records: Sequence[CandidateRecord]) -> list[CandidateRecord]:
         """The best by each objective in turn, each record once."""
