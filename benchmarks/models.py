@@ -38,7 +38,8 @@ class Reference:
     Attributes:
         kind: ``convolutional``, ``transformer``, ``dense`` or ``recurrent``; peers' documentation advises by it.
         model: gives the model file.
-        data: a file of the data folder, or a function of ``samples.py``.
+        data: a file of the data folder, or a function of ``module``.
+        max_drop: limit; ``100pp`` where only speed is asked for.
         job: further keys of ``fit.yaml``.
     """
 
@@ -47,11 +48,12 @@ class Reference:
     data: str
     metric: str
     max_drop: str
+    module: str = "samples.py"
     job: Mapping[str, Any] = field(default_factory=dict)
 
     def text(self) -> str:
         """The job file's content."""
-        data = str(data_folder() / self.data) if "/" in self.data else f"{HERE / 'samples.py'}:{self.data}"
+        data = str(data_folder() / self.data) if "/" in self.data else f"{HERE / self.module}:{self.data}"
         keys = {"model": str(self.model()), "data": data, "metric": self.metric, "max_drop": self.max_drop, **self.job}
         return yaml.safe_dump(keys, sort_keys=False)
 
@@ -66,6 +68,15 @@ def _minilm() -> Path:
         import minilm
 
         minilm.export(path)
+    return path
+
+
+def _mobilenet() -> Path:
+    path = WORK / "mobilenetv2.onnx"
+    if not path.exists():
+        import mobilenet
+
+        mobilenet.export(path)
     return path
 
 
@@ -115,6 +126,14 @@ REFERENCES = {
         metric="agreement",
         max_drop="1pp",
         job={"inputs": {"sr": {"value": 16000}}},
+    ),
+    "mobilenetv2": Reference(
+        kind="convolutional",
+        model=_mobilenet,
+        data="noise",
+        metric="agreement",
+        max_drop="100pp",
+        module="mobilenet.py",
     ),
 }
 
