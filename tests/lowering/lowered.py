@@ -90,7 +90,30 @@ def lower(model: onnx.ModelProto, folder: Path) -> bytes:
     source, out = folder / "model.onnx", folder / "model.tflite"
     source.write_bytes(model.SerializeToString())
     lower_file(source, out)
+    assert not too_low(out)
     return out.read_bytes()
+
+
+def versions(path: Path) -> list[tuple[str, int]]:
+    """Operators of a LiteRT file with the version that it asks for, in order of execution."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    names = {number: name for name, number in vars(schema.BuiltinOperator).items() if isinstance(number, int)}
+    model = schema.Model.GetRootAs(path.read_bytes(), 0)
+    graph, found = model.Subgraphs(0), []
+    for index in range(graph.OperatorsLength()):
+        code = model.OperatorCodes(graph.Operators(index).OpcodeIndex())
+        found.append((names[code.BuiltinCode()], code.Version()))
+    return found
+
+
+def too_low(path: Path) -> list[str]:
+    """Operators of a LiteRT file whose version is below what their types, shapes and options ask for."""
+    from dovetail.lowering import litert_file
+    from dovetail.lowering.versions import version
+
+    pairs = zip(litert_file.read(path).operators, versions(path), strict=True)
+    return [f"{name} {number}" for op, (name, number) in pairs if number < version(op)]  # type: ignore[arg-type]
 
 
 def reference(model: onnx.ModelProto, feeds: Arrays) -> dict[str, np.ndarray]:

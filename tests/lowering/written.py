@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import onnx
-from lowered import Arrays, LiteRT, difference, reference
+from lowered import Arrays, LiteRT, difference, reference, too_low
 from onnx import helper, numpy_helper
 
 from dovetail.lowering.lower import Report, lower
@@ -50,6 +50,7 @@ def lowered(proto: onnx.ModelProto, folder: Path) -> tuple[bytes, Report]:
     source, out = folder / "model.onnx", folder / "model.tflite"
     source.write_bytes(proto.SerializeToString())
     report = lower(source, out)
+    assert not too_low(out)
     return out.read_bytes(), report
 
 

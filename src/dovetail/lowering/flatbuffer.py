@@ -12,6 +12,7 @@ import numpy as np
 
 from dovetail.core.errors import ModelError
 from dovetail.lowering.tensors import Operator, Quant, Tensor
+from dovetail.lowering.versions import version
 
 if TYPE_CHECKING:
     from ai_edge_litert import schema_py_generated as schema
@@ -65,7 +66,7 @@ class _Writer:
         self._schema = module
         self._tensors: dict[int, int] = {}
         self._made: list[Any] = []
-        self._codes: dict[int, int] = {}
+        self._codes: dict[tuple[int, int], int] = {}
         self._aligned = _aligned_buffer(module)
         self._buffers: list[Any] = [module.BufferT()]
         self._known: dict[bytes, int] = {}
@@ -78,7 +79,7 @@ class _Writer:
         part = self._schema.SubGraphT(tensors=self._made, inputs=inputs, outputs=outputs, operators=operators, name="main")
         return self._schema.ModelT(
             version=VERSION,
-            operatorCodes=[self._code(number) for number in self._codes],
+            operatorCodes=[self._code(*code) for code in self._codes],
             subgraphs=[part],
             description=description,
             buffers=self._buffers,
@@ -127,8 +128,8 @@ class _Writer:
         )
 
     def _operator(self, op: Operator) -> Any:
-        number = getattr(self._schema.BuiltinOperator, op.code)
-        index = self._codes.setdefault(number, len(self._codes))
+        code = getattr(self._schema.BuiltinOperator, op.code), version(op)
+        index = self._codes.setdefault(code, len(self._codes))
         made = self._schema.OperatorT(
             opcodeIndex=index,
             inputs=[-1 if t is None else self._tensor(t) for t in op.inputs],
@@ -156,8 +157,9 @@ class _Writer:
             return getattr(self._schema.TensorType, str(value).upper())
         return value
 
-    def _code(self, number: int) -> Any:
-        return self._schema.OperatorCodeT(deprecatedBuiltinCode=min(number, _DEPRECATED_LIMIT), builtinCode=number, version=1)
+    def _code(self, number: int, lowest: int) -> Any:
+        old = min(number, _DEPRECATED_LIMIT)
+        return self._schema.OperatorCodeT(deprecatedBuiltinCode=old, builtinCode=number, version=lowest)
 
 
 def _aligned_buffer(module: Any) -> type:
