@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import onnx
@@ -14,13 +16,14 @@ from graphs import Graph, Step, Value
 from lowered import Rejected, reference
 
 Arrays = dict[str, np.ndarray]
+BYTES = ("int8", "uint8")
 
 
 def rounded(g: Graph, x: Value, low: float, high: float, dtype: str) -> tuple[Value, Value]:
-    """A value through 8 bits that span a range: the integers and their reals."""
+    """A value through integers that span a range: the integers and their reals."""
     limits = np.iinfo(dtype)
     low, high = min(low, 0.0), max(high, 0.0, min(low, 0.0) + 1e-3)
-    scale = np.float32((high - low) / 255)
+    scale = np.float32((high - low) / (limits.max - limits.min))
     zero = int(np.clip(np.rint(limits.min - low / scale), limits.min, limits.max))
     parts = [g.constant(scale.reshape(())), g.constant(np.array(zero, dtype))]
     stored = g.node("QuantizeLinear", [x.name, *parts], x.shape)
@@ -72,8 +75,8 @@ def product(g: Graph, x: Value, scale: float) -> Value | None:
     return g.node("Add", [made.name, bias], made.shape) if g.flag() else made
 
 
-def pair(g: Graph, x: Value, scale: float) -> Value | None:
-    """An operator with two operands of 8 bits, each with its own scale."""
+def pair(g: Graph, x: Value, scale: float, dtypes: Sequence[str] = BYTES) -> Value | None:
+    """An operator with two quantised operands, each with its own scale."""
     if g.flag():
         low, high = -g.number(1, 4), g.number(1, 4)
         shape = [s if g.flag() else 1 for s in x.shape]
@@ -81,7 +84,7 @@ def pair(g: Graph, x: Value, scale: float) -> Value | None:
     else:
         low, high = -g.number(1, 4), 1
         other = g.node("Sin", [x.name], x.shape)
-    _, real = rounded(g, other, low, high, g.pick(("int8", "uint8")))
+    _, real = rounded(g, other, low, high, g.pick(dtypes))
     op = g.pick(("Add", "Sub", "Mul", "Max", "Min", "Concat", "Where"))
     if op == "Concat":
         if not x.rank or other.shape != x.shape:
@@ -100,17 +103,20 @@ PLAIN: tuple[Step, ...] = (
 )  # fmt: skip
 
 
-def quantised_graph(seed: int, nodes: int) -> tuple[onnx.ModelProto, Arrays]:
-    """A model of operators between pairs of quantisation that fit the numbers it is fed; its output are integers."""
+def quantised_graph(seed: int, nodes: int, dtypes: Sequence[str] = BYTES) -> tuple[onnx.ModelProto, Arrays]:
+    """A model of operators between pairs of quantisation that fit the numbers it is fed; of 8 bits its output are the integers,
+    of more their reals.
+    """
     g = Graph(random.Random(seed))
     x = g.input(*(g.number(1, 6) for _ in range(g.pick((1, 2, 3, 4, 4, 4)))))
     feeds = {x.name: g.array(*x.shape, low=-2.0, high=2.0)}
-    dtype = g.pick(("int8", "uint8"))
+    dtype = g.pick(dtypes)
+    steps = np.iinfo(dtype).max - np.iinfo(dtype).min
     stored, current = rounded(g, x, -2.0, 2.0, dtype)
-    scale = 4 / 255
+    scale = 4 / steps
     for _ in range(nodes):
         start = len(g.nodes)
-        weighted = {0: convolution, 1: product, 2: pair}.get(g.number(0, 4))
+        weighted = {0: convolution, 1: product, 2: partial(pair, dtypes=dtypes)}.get(g.number(0, 4))
         made = weighted(g, current, scale) if weighted else g.pick(PLAIN)(g, current)
         if made is None or math.prod(made.shape) > 4000 or made.rank > 5:
             continue
@@ -121,5 +127,5 @@ def quantised_graph(seed: int, nodes: int) -> tuple[onnx.ModelProto, Arrays]:
             continue
         low, high = float(real.min()), float(real.max())
         stored, current = rounded(g, made, low, high, dtype)
-        scale = max(high, 0.0, min(low, 0.0) + 1e-3) / 255 - min(low, 0.0) / 255
-    return g.model([stored.name]), feeds
+        scale = max(high, 0.0, min(low, 0.0) + 1e-3) / steps - min(low, 0.0) / steps
+    return g.model([stored.name if steps == 255 else current.name]), feeds

@@ -1,5 +1,6 @@
 """Real networks lowered: what is left of them, and that they compute the same."""
 
+import contextlib
 from collections import Counter
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from dovetail.compress.quantize_static import QuantizeStatic
 from dovetail.core.errors import InputError, ModelError
 from dovetail.core.measurement import Environment
 from dovetail.core.protocols import Feeds, Model, PassContext
-from dovetail.lowering.check import compare
+from dovetail.lowering.check import Difference, compare
 from dovetail.lowering.lower import Report, lower
 from dovetail.lowering.lower_litert import LowerLitert
 from dovetail.runtimes.litert import LiteRt
@@ -172,6 +173,28 @@ def test_an_unknown_size_is_named_and_can_be_given(tmp_path: Path) -> None:
 def test_sizes_of_the_wrong_form_are_refused(dims: object, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="name=size"):
         apply(single(helper.make_node("Relu", ["x"], ["y"]), [1, 2], [1, 2]), tmp_path, dims=dims)
+
+
+@pytest.mark.parametrize(
+    ("quantised", "apart", "own", "accepted"),
+    [
+        (True, 0.04, 0.0, True), (True, 0.09, 0.05, True), (True, 0.09, 0.04, False), (True, 0.6, 0.5, False),
+        (True, float("nan"), 0.5, False), (False, 0.04, 0.05, False),
+    ],
+)  # fmt: skip
+def test_integers_may_lie_as_far_apart_as_those_of_onnx_runtime_itself(
+    quantised: bool, apart: float, own: float, accepted: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Given how far outputs lie apart, which no small model does by itself."""
+    monkeypatch.setattr("dovetail.lowering.check.compare", lambda *_: Difference(output="y", relative=apart))
+    monkeypatch.setattr("dovetail.lowering.check.own_spread", lambda *_: own)
+    scale, zero = numpy_helper.from_array(np.float32(0.1), "s"), numpy_helper.from_array(np.int8(0), "z")
+    model = single(helper.make_node("Relu", ["x"], ["y"]), [1, 4], [1, 4])
+    if quantised:
+        model = single(helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"]), [1, 4], [1, 4], scale, zero)
+        model.graph.node.append(helper.make_node("DequantizeLinear", ["q", "s", "z"], ["y"]))
+    with contextlib.nullcontext() if accepted else pytest.raises(ModelError, match="differs from ONNX Runtime's"):
+        apply(model, tmp_path)
 
 
 def test_scales_that_make_no_sense_are_refused(tmp_path: Path) -> None:

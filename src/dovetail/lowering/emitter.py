@@ -8,7 +8,7 @@ import numpy as np
 
 from dovetail.core.errors import ModelError
 from dovetail.core.protocols import Array
-from dovetail.lowering import layout
+from dovetail.lowering import kernels, layout
 from dovetail.lowering.names import free_name
 from dovetail.lowering.source import Node, Source
 from dovetail.lowering.tensors import Operator, Order, Quant, Tensor, View, identity, inverse
@@ -36,6 +36,7 @@ class Emitter:
         self._values: dict[str, View] = {}
         self._names: set[str] = set()
         self._cache: dict[tuple[object, ...], Tensor] = {}
+        self._unsigned: dict[Tensor, Tensor] = {}
 
     # -- tensors -----------------------------------------------------------------------------------------------------
 
@@ -93,8 +94,14 @@ class Emitter:
     def emit(
         self, code: str, inputs: Sequence[Tensor | None], outputs: Sequence[Tensor], table: str = "", **options: object
     ) -> None:
-        """Adds an operator."""
-        self.operators.append(Operator(code=code, inputs=tuple(inputs), outputs=tuple(outputs), table=table, options=options))
+        """Adds an operator.
+
+        Raises:
+            ModelError: no kernel takes the integers that it is given.
+        """
+        made = Operator(code=code, inputs=tuple(inputs), outputs=tuple(outputs), table=table, options=options)
+        kernels.require(made)
+        self.operators.append(made)
 
     def result(self, name: str, order: Order | None = None, quant: Quant | None = None) -> Tensor:
         """The tensor of an ONNX value about to be computed; the value is bound to it.
@@ -159,7 +166,7 @@ class Emitter:
 
     def real(self, view: View) -> View:
         """The value as plain floats."""
-        quant, tensor = view.quant, view.tensor
+        quant, tensor = view.quant, self._unsigned.get(view.tensor, view.tensor)
         if quant is None:
             return view
         if tensor.data is not None:
@@ -169,13 +176,21 @@ class Emitter:
             made = self._cached(("real", tensor), lambda: self._convert(tensor, "DEQUANTIZE", "float32", None))
         return View(made, view.order)
 
+    def signed(self, view: View, quant: Quant) -> View:
+        """Unsigned integers as the signed ones that kernels compute on; reals are still made of the former, in one step."""
+        made = self.quantised(view, quant)
+        self._unsigned[made.tensor] = view.tensor
+        return made
+
     def quantised(self, view: View, quant: Quant) -> View:
         """The value under a quantisation of the whole tensor."""
         tensor = view.tensor
         if quant.same(tensor.quant):
             return view
         key = ("quantised", tensor, quant.scale.tobytes(), quant.zero_point.tobytes(), quant.dtype)
-        if tensor.data is not None and tensor.quant is None:
+        if tensor.quant is not None and (tensor.data is not None or not kernels.rescales(tensor.dtype, quant.dtype)):
+            return self.quantised(self.real(view), quant)
+        if tensor.data is not None:
             data = tensor.data
             return View(self._cached(key, lambda: self.constant(quant.quantise(data), tensor.name, quant)), view.order)
         return View(self._cached(key, lambda: self._convert(tensor, "QUANTIZE", quant.dtype, quant)), view.order)
@@ -190,11 +205,11 @@ class Emitter:
     def operands(self, node: Node, *indices: int) -> tuple[list[View], Quant | None]:
         """Data operands, all quantised or all plain, and the quantisation of the result.
 
-        They stay integers where every one of them is quantised and so is every reader of the result.
+        They stay integers where every one of them is quantised, and so is every reader of the result, in the same type.
         """
         views = [self.view(node.inputs[index]) for index in indices]
         target = self.targets.get(node.output)
-        if target is not None and all(v.quant is not None and v.quant.per_tensor for v in views):
+        if target is not None and all(v.quant is not None and v.quant.per_tensor and v.dtype == target.dtype for v in views):
             return views, target
         return [self.real(view) for view in views], None
 

@@ -17,6 +17,7 @@ from dovetail.lowering.source import Info, Source
 from dovetail.lowering.tensors import Operator, Quant, Tensor, View, identity
 
 DESCRIPTION = "lowered from ONNX"
+_MOVES = frozenset({"TRANSPOSE", "RESHAPE"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,8 +63,18 @@ def lower(path: Path, out: Path, dims: Mapping[str, int] | None = None) -> Repor
 
 
 def _quantised(lowered: Lowered) -> bool:
-    """Constants that are turned into floats when the model is loaded are no arithmetic."""
-    computing = [op for op in lowered.operators if op.code != "DEQUANTIZE" or op.inputs[0] is None or op.inputs[0].data is None]
+    """Constants and raw inputs that are turned into floats, maybe moved about before, are no arithmetic."""
+    raw = set(lowered.inputs.values())
+
+    def unpacks(op: Operator) -> bool:
+        x = op.inputs[0]
+        if x is None or (x not in raw and x.data is None):
+            return False
+        if op.code in _MOVES:
+            raw.update(op.outputs)
+        return op.code == "DEQUANTIZE" or op.code in _MOVES
+
+    computing = [op for op in lowered.operators if not unpacks(op)]
     return any(t is not None and t.quant is not None for op in computing for t in (*op.inputs, *op.outputs))
 
 
@@ -94,7 +105,7 @@ def _open_input(em: Emitter, name: str) -> Tensor:
     if tensor.quant is not None and tensor.dtype in quantisation.SHIFT:
         signed, shift = quantisation.SHIFT[tensor.dtype]
         quant = Quant(scale=tensor.quant.scale, zero_point=tensor.quant.zero_point - shift, dtype=signed)
-        view = em.quantised(view, quant)
+        view = em.signed(view, quant)
     em.bind(name, view)
     return tensor
 

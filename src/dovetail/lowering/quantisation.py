@@ -121,7 +121,7 @@ def _declared(em: Emitter, view: View, dtype: str, quant: Quant) -> View:
     """Raw integers, moved about since they came in, whose scale becomes known only now."""
     shift = SHIFT.get(dtype, (dtype, 0))[1]
     view.tensor.quant = Quant(scale=quant.scale, zero_point=quant.zero_point + shift, dtype=dtype)
-    return em.quantised(view, quant) if shift else view
+    return em.signed(view, quant) if shift else view
 
 
 def _logical(view: View) -> Array:
@@ -142,11 +142,11 @@ def input_tensor(em: Emitter, name: str) -> Tensor:
 
 
 def output_tensor(em: Emitter, name: str) -> Tensor:
-    """The tensor of a graph output, in its own type and order."""
+    """The tensor of a graph output, in its own type and order; integers are moved before they become the wider reals."""
     view = em.view(name)
     dtype = em.source.dtype(name)
     if view.quant is not None and dtype not in _TYPES:
-        view = em.real(view)
+        view = em.real(View(em.plain(view), identity(view.rank)))
     elif view.quant is not None and dtype in SHIFT:
         quant = Quant(scale=view.quant.scale, zero_point=view.quant.zero_point + SHIFT[dtype][1], dtype=dtype)
         view = em.quantised(view, quant)

@@ -424,23 +424,6 @@ def _require_static(source: Source) -> None:
             raise ModelError(f"{name!r} has {len(shape)} axes; LiteRT takes up to {MAX_RANK}")
         if 0 in shape:
             raise ModelError(f"{name!r} is empty: its shape is {list(shape)}")
-    for node in source.nodes:
-        _require_centred(source, node)
-
-
-def _require_centred(source: Source, node: Node) -> None:
-    """The runtime's integers of 16 bits are signed, and zero stands for zero."""
-    if node.op not in ("QuantizeLinear", "DequantizeLinear"):
-        return
-    value = node.output if node.op == "QuantizeLinear" else node.inputs[0]
-    middle = {"int16": 0, "uint16": 32768}.get(source.dtype(value))
-    zero = source.constant(node, 2)
-    if middle is None or value in source.constants:
-        return
-    if value in (*source.inputs, *source.outputs) and middle:
-        raise ModelError(f"{value!r} is of uint16 at the border, which LiteRT does not quantise")
-    if (0 if zero is None else int(zero.reshape(-1)[0])) != middle:
-        raise ModelError(f"{value!r} has 16 bits and a zero point that LiteRT does not take; it takes {middle}")
 
 
 def without_unused_outputs(node: Node, used: Mapping[str, int]) -> Node:

@@ -20,6 +20,8 @@ EXPANDED = frozenset({
 })  # fmt: skip
 """Operators that the standard defines by others and that have no better form here."""
 _CONTRIB = "com.microsoft"
+_ADOPTED = frozenset({"QuantizeLinear", "DequantizeLinear"})
+"""Operators of that domain that the standard has too; quantisers write them for types that its older versions lack."""
 Replacement = Callable[["_Names", onnx.NodeProto], Iterator[onnx.NodeProto]]
 
 
@@ -46,6 +48,8 @@ def expand(model: onnx.ModelProto) -> onnx.ModelProto:
     """
     names, nodes, changed = _Names(model.graph), [], False
     for node in model.graph.node:
+        if node.domain == _CONTRIB and node.op_type in _ADOPTED:
+            node.domain = ""
         if node.op_type == "MeanVarianceNormalization" and not node.attribute:
             node.attribute.append(helper.make_attribute("axes", [0, 2, 3]))  # without its default, onnx infers no shape
         replacement = _INTEGERS.get(node.op_type) if node.domain in ("", "ai.onnx", _CONTRIB) else None

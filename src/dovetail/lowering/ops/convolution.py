@@ -12,6 +12,7 @@ from dovetail.lowering.emitter import Emitter
 from dovetail.lowering.layout import reshaped
 from dovetail.lowering.ops.elementwise import centred
 from dovetail.lowering.ops.types import REAL, bind, carried
+from dovetail.lowering.ops.weights import stored, unpacked_in_advance
 from dovetail.lowering.ops.windows import Windows, windows
 from dovetail.lowering.rewrite import ACTIVATION
 from dovetail.lowering.source import Node
@@ -32,7 +33,7 @@ def conv(em: Emitter, node: Node) -> None:
     if spatial not in (1, 2):
         raise ModelError(f"Conv {node.output!r} has {spatial} spatial axes; the runtime takes 1 to 3")
     (x,), quant = em.operands(node, 0)
-    quant = quant if weights.quant is not None and centred([x], quant) else None
+    quant = integers(x, weights, quant)
     if quant is None:
         (x,) = carried(em, node, [em.real(x)], REAL)
     sizes, w = images(x.shape), as_image(em_logical(weights))
@@ -81,10 +82,11 @@ def _conv_3d(em: Emitter, node: Node, weights: View) -> None:
         raise ModelError(f"Conv {node.output!r} has groups and 3 spatial axes, which the runtime cannot take")
     (x,) = carried(em, node, [em.real(em.view(node.inputs[0]))], REAL)
     order = channels_last(5)
-    w, sizes = em_logical(weights), x.shape[2:]
-    found = windows(node, sizes, w.shape[2:], em.source.shape(node.output)[2:])
+    sizes = x.shape[2:]
+    found = windows(node, sizes, weights.shape[2:], em.source.shape(node.output)[2:])
     padding, volume = padded(em, em.ordered(x, order), found, sizes)
-    kernel, bias = parameters(em, node, w.transpose(2, 3, 4, 1, 0), 4, weights, None)
+    real = unpacked_in_advance(em, weights, node.inputs[1], "CONV_3D")
+    kernel, bias = parameters(em, node, em_logical(real).transpose(2, 3, 4, 1, 0), 4, real, None, packed=False)
     (sd, sh, sw), (dd, dh, dw) = found.strides, found.dilations
     em.emit(
         "CONV_3D", [volume, kernel, bias], [em.result(node.output, order)], "Conv3DOptions", padding=padding,
@@ -185,7 +187,7 @@ def with_margins(em: Emitter, image: Tensor, margins: Sequence[tuple[int, int]],
 
 
 def filters(em: Emitter, node: Node) -> View:
-    """The weights of a convolution.
+    """The weights of a convolution; reals where they have a scale for each of something else than their outputs.
 
     Raises:
         ModelError: they are computed at run time.
@@ -193,7 +195,15 @@ def filters(em: Emitter, node: Node) -> View:
     view = em.view(node.inputs[1])
     if view.tensor.data is None:
         raise ModelError(f"{node.op} {node.output!r} computes its weights at run time")
+    outputs = 1 if node.op == "ConvTranspose" else 0
+    if view.quant is not None and not view.quant.per_tensor and view.order[view.quant.axis] != outputs:
+        return em.real(view)
     return view
+
+
+def integers(x: View, weights: View, quant: Quant | None) -> Quant | None:
+    """The quantisation of the result where a convolution computes in integers: those of its weights have 8 bits."""
+    return quant if weights.quant is not None and weights.dtype == "int8" and centred([x], quant) else None
 
 
 def em_logical(view: View) -> Array:
@@ -202,7 +212,9 @@ def em_logical(view: View) -> Array:
     return view.tensor.data.transpose([view.order.index(axis) for axis in range(view.rank)])
 
 
-def parameters(em: Emitter, node: Node, moved: Array, axis: int, weights: View, x: Quant | None) -> tuple[Tensor, Tensor]:
+def parameters(
+    em: Emitter, node: Node, moved: Array, axis: int, weights: View, x: Quant | None, *, packed: bool = True
+) -> tuple[Tensor, Tensor]:
     """Weights in storage order and bias, quantised where the input is.
 
     Args:
@@ -212,14 +224,16 @@ def parameters(em: Emitter, node: Node, moved: Array, axis: int, weights: View, 
         axis: of the outputs in it.
         weights: the weights as the model has them.
         x: quantisation of the input; ``None`` to compute in float.
+        packed: floats may be stored in fewer bytes, where the kernel takes weights that an operator unpacks.
     """
     outputs = moved.shape[axis]
     given = em.view(node.inputs[2]) if node.has(2) else None
     real_bias = np.zeros(outputs, np.float32) if given is None else _bias(em, node, given, outputs)
     name, bias_name = node.inputs[1], f"{node.output}/bias" if given is None else node.inputs[2]
     if x is None or weights.quant is None:
-        real = moved if weights.quant is None else weights.quant.at(axis).dequantise(moved)
-        return em.constant(real.astype(np.float32), name), em.constant(real_bias, bias_name)
+        quant = None if weights.quant is None else weights.quant.at(0 if weights.quant.per_tensor else axis)
+        kernel = stored(em, moved, quant, name) if packed else em.constant(moved.astype(np.float32), name)
+        return kernel, em.constant(real_bias, bias_name)
     quant = weights.quant.at(axis if not weights.quant.per_tensor else 0)
     moved, quant = _symmetric(em, node, moved, quant, axis)
     scale = quant.scale.astype(np.float64) * float(x.scale[0])
@@ -229,8 +243,8 @@ def parameters(em: Emitter, node: Node, moved: Array, axis: int, weights: View, 
         dtype="int64" if x.dtype == "int16" else "int32",
     )
     limits = np.iinfo(bias_quant.dtype)
-    integers = np.clip(np.rint(real_bias / scale), limits.min, limits.max).astype(bias_quant.dtype)
-    return em.constant(moved, name, quant), em.constant(integers, bias_name, bias_quant)
+    rounded = np.clip(np.rint(real_bias / scale), limits.min, limits.max).astype(bias_quant.dtype)
+    return em.constant(moved, name, quant), em.constant(rounded, bias_name, bias_quant)
 
 
 def _bias(em: Emitter, node: Node, given: View, outputs: int) -> Array:

@@ -29,8 +29,11 @@ _QUANTISED = frozenset({"ADD", "SUB", "MUL"})
 _ORDERED = frozenset({"MAXIMUM", "MINIMUM"})
 """They choose among integers of one scale."""
 _RATIO = 256
-SIGMOID_QUANT = per_tensor(1 / 256, -128)
-TANH_QUANT = per_tensor(1 / 128, 0)
+_SIXTEEN = per_tensor(1 / 32768, 0, "int16")
+SIGMOID_QUANT = {"int8": per_tensor(1 / 256, -128), "int16": _SIXTEEN}
+TANH_QUANT = {"int8": per_tensor(1 / 128, 0), "int16": _SIXTEEN}
+_BYTES_ONLY = frozenset({"HARD_SWISH", "RELU_N1_TO_1"})
+"""Operators whose integer kernels take 8 bits alone."""
 
 
 def common_order(views: list[View]) -> Order:
@@ -114,12 +117,13 @@ def mean(em: Emitter, node: Node) -> None:
     em.bind(node.output, View(m.mul(total, 1 / len(tensors)) if len(tensors) > 1 else total, order))
 
 
-def fixed_range(code: str, required: Quant) -> Callable[[Emitter, Node], None]:
-    """Lowering of an operator whose integer form has one prescribed quantisation of the result."""
+def fixed_range(code: str, prescribed: Mapping[str, Quant]) -> Callable[[Emitter, Node], None]:
+    """Lowering of an operator whose integer form has one prescribed quantisation of the result for each type."""
 
     def lower(em: Emitter, node: Node) -> None:
         (view,), quant = em.operands(node, 0)
-        if quant is None or quant.dtype != "int8":
+        required = None if quant is None else prescribed.get(quant.dtype)
+        if quant is None or required is None:
             (view,) = carried(em, node, [em.real(view)], REAL)
             em.emit(code, [view.tensor], [em.result(node.output, view.order)])
             return
@@ -137,12 +141,17 @@ def leaky(code: str, table: str) -> Callable[[Emitter, Node], None]:
 
     def lower(em: Emitter, node: Node) -> None:
         (view,), quant = em.operands(node, 0)
+        quant = None if quant is not None and _lacks(code, quant) else quant
         if quant is None:
-            (view,) = carried(em, node, [view], REAL)
+            (view,) = carried(em, node, [em.real(view)], REAL)
         options = {"alpha": float(node.get("alpha", 0.01))} if code == "LEAKY_RELU" else {}
         em.emit(code, [view.tensor], [em.result(node.output, view.order, quant)], table, **options)
 
     return lower
+
+
+def _lacks(code: str, quant: Quant) -> bool:
+    return quant.dtype != "int8" and code in _BYTES_ONLY
 
 
 def prelu(em: Emitter, node: Node) -> None:
@@ -157,7 +166,7 @@ def bound(em: Emitter, node: Node) -> None:
     """Relu and Clip: one operator where there is one, else a minimum and a maximum."""
     name = rewrite.activation(em.source, node)
     (view,), quant = em.operands(node, 0)
-    if name is not None and (quant is not None or view.dtype == "float32"):
+    if name is not None and (view.dtype == "float32" if quant is None else not _lacks(name, quant)):
         em.emit(name, [view.tensor], [em.result(node.output, view.order, quant)])
         return
     limits = _limits(em, node)

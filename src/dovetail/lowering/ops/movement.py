@@ -17,6 +17,8 @@ from dovetail.lowering.tensors import NHWC, Tensor, View, identity
 
 _THROUGH = frozenset({"QuantizeLinear", "DequantizeLinear"})
 _BLOCKS = frozenset({"float32", "int8", "uint8", "int32", "int64"})
+_TILED = frozenset({"int8", "uint8"})
+"""Quantised integers that the kernel of TILE takes."""
 _JOINED = _BLOCKS | {"int16", "uint32", "bool"}
 
 
@@ -198,6 +200,8 @@ def _repeat(em: Emitter, node: Node, x: View, counts: Sequence[int]) -> None:
     if all(n == 1 for n in counts):
         em.bind(node.output, x)
         return
+    if x.quant is not None and x.dtype not in _TILED:
+        x = em.real(x)
     multiples = em.integers([counts[axis] for axis in x.order], f"{node.output}/multiples")
     em.emit("TILE", [x.tensor, multiples], [em.result(node.output, x.order, x.quant)], "TileOptions")
 

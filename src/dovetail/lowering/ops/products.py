@@ -92,9 +92,10 @@ def dense(em: Emitter, x: View, weights: View, layer: Layer) -> View:
     shape = (*flat.shape[:-1], w.shape[0])
     target = layer.target if integer else None
     out = em.tensor(layer.name, shape, "float32" if target is None else target.dtype, target)
+    hybrid = (flat.dtype, kernel.dtype) == ("float32", "int8")
     em.emit(
         "FULLY_CONNECTED", [flat, kernel, bias], [out], "FullyConnectedOptions",
-        keepNumDims=True, fusedActivationFunction=layer.activation, asymmetricQuantizeInputs=kernel.dtype != flat.dtype,
+        keepNumDims=True, fusedActivationFunction=layer.activation, asymmetricQuantizeInputs=hybrid,
     )  # fmt: skip
     return View(em.reshape(out, (*tensor.shape[:-1], w.shape[0])), order)
 

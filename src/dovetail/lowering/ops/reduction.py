@@ -11,7 +11,7 @@ from dovetail.lowering.ops.types import REAL, WIDE, bind, carried, operand
 from dovetail.lowering.source import Node
 from dovetail.lowering.tensors import Order, Quant, Tensor, View, per_tensor
 
-SOFTMAX_QUANT = per_tensor(1 / 256, -128)
+SOFTMAX_QUANT = {"int8": per_tensor(1 / 256, -128), "int16": per_tensor(1 / 32768, 0, "int16")}
 _TYPES: Mapping[str, frozenset[str]] = {
     "MEAN": REAL,
     "SUM": WIDE,
@@ -124,14 +124,15 @@ def softmax(code: str, table: str) -> Callable[[Emitter, Node], None]:
         (x,), quant = em.operands(node, 0)
         axis = node.get("axis", -1) % x.rank
         order = x.order if x.order[-1] == axis else (*(a for a in x.order if a != axis), axis)
-        if code != "SOFTMAX" or quant is None or quant.dtype != "int8":
-            (x,), quant = carried(em, node, [em.real(x)], REAL), None
+        required = SOFTMAX_QUANT.get(quant.dtype) if code == "SOFTMAX" and quant is not None else None
+        if required is None:
+            (x,) = carried(em, node, [em.real(x)], REAL)
         tensor = em.ordered(x, order)
         options: dict[str, object] = {"beta": 1.0} if code == "SOFTMAX" else {}
-        out = em.result(node.output, order, None if quant is None else SOFTMAX_QUANT)
+        out = em.result(node.output, order, required)
         em.emit(code, [tensor], [out], table, **options)
-        if quant is not None and not SOFTMAX_QUANT.same(quant):
-            em.note(f"{node.output}: computed with {SOFTMAX_QUANT}, as SOFTMAX demands, then rescaled to {quant}")
+        if required is not None and quant is not None and not required.same(quant):
+            em.note(f"{node.output}: computed with {required}, as SOFTMAX demands, then rescaled to {quant}")
             em.bind(node.output, em.quantised(View(out, order), quant))
 
     return lower

@@ -19,6 +19,8 @@ _TYPES = frozenset({"float32", "int8", "uint8", "int32", "int64", "int16", "bool
 _FLAGS = ((False, False), (True, False), (False, True))
 """Of the runtime's operators: align_corners, half_pixel_centers."""
 _CLOSE = 1e-5
+_SHARES = 1024
+"""Parts of one in which the integer kernel of RESIZE_BILINEAR counts; of 16 bits, what is no whole number of them shows."""
 Matrix = Array
 """``[outputs, inputs]``: what each output takes from each input along one axis."""
 
@@ -53,6 +55,8 @@ def resize(em: Emitter, node: Node) -> None:
         (x,) = carried(em, node, [em.real(x)], allowed)
     axes = _axes(em, node, x.shape)
     matrices = {axis.axis: _matrix(node, axis) for axis in axes}
+    if mode == "linear" and x.dtype == "int16" and not all(map(_in_shares, matrices.values())):
+        x = em.real(x)
     if not _own(em, node, x, matrices):
         _gathered(em, node, x, matrices)
 
@@ -185,6 +189,11 @@ def _own(em: Emitter, node: Node, x: View, matrices: dict[int, Matrix]) -> bool:
 
 _OWN = {"nearest": frozenset({"float32", "int8", "uint8", "int16"}), "linear": frozenset({"float32", "int8", "int16"})}
 _BILINEAR = ("RESIZE_BILINEAR", "ResizeBilinearOptions")
+
+
+def _in_shares(matrix: Matrix) -> bool:
+    """Whether all weights are ones that the integer kernel has."""
+    return bool((matrix * _SHARES % 1 == 0).all())
 
 
 def _fits(mode: str, shape: tuple[int, ...], matrices: dict[int, Matrix], align: bool, half: bool) -> bool:

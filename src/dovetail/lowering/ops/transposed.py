@@ -15,10 +15,10 @@ from dovetail.lowering.ops.convolution import (
     finish_image,
     image_input,
     image_result,
+    integers,
     parameters,
     with_margins,
 )
-from dovetail.lowering.ops.elementwise import centred
 from dovetail.lowering.ops.types import REAL, carried
 from dovetail.lowering.ops.windows import Windows
 from dovetail.lowering.source import Node
@@ -44,7 +44,7 @@ def conv_transpose(em: Emitter, node: Node) -> None:
         raise ModelError(f"ConvTranspose {node.output!r} asks for a shape that onnx does not infer")
     (x,), quant = em.operands(node, 0)
     own = node.get("group", 1) == 1 and not any(d != 1 for d in node.get("dilations") or ())
-    quant = quant if weights.quant is not None and own and centred([x], quant) else None
+    quant = integers(x, weights, quant) if own else None
     if quant is None:
         (x,) = carried(em, node, [em.real(x)], REAL)
     node_2d, image = image_input(em, node, x)

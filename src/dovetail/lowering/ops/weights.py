@@ -11,7 +11,7 @@ import numpy as np
 from dovetail.core.protocols import Array
 from dovetail.lowering import half
 from dovetail.lowering.emitter import Emitter
-from dovetail.lowering.tensors import Quant, Tensor
+from dovetail.lowering.tensors import Quant, Tensor, View
 
 WORTH_BYTES = 4096
 """Weights below this size stay single precision: they would gain less than the operator takes."""
@@ -33,7 +33,23 @@ def stored(em: Emitter, value: Array, quant: Quant | None, name: str) -> Tensor:
     real = value if quant is None else quant.dequantise(value)
     if quant is None and half.fits(real):
         return _unpacked(em, em.constant(real.astype(np.float16), name))
+    if quant is not None:
+        em.note(f"{name}: integers of {quant.dtype} are stored as float32, since XNNPACK unpacks those of 8 bits alone")
     return em.constant(real.astype(np.float32, copy=False), name)
+
+
+def unpacked_in_advance(em: Emitter, weights: View, name: str, code: str) -> View:
+    """Constant weights as reals, for an operator that XNNPACK lacks: nobody would unpack them when the model is loaded.
+
+    Args:
+        em: the graph.
+        weights: as the model has them.
+        name: of the value.
+        code: the operator.
+    """
+    if weights.quant is not None and weights.tensor.nbytes > WORTH_BYTES // 4:
+        em.note(f"{name}: integers of {weights.dtype} are stored as float32, since XNNPACK has no {code}")
+    return em.real(weights)
 
 
 def _unpacked(em: Emitter, packed: Tensor) -> Tensor:

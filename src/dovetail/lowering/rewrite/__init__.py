@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from dovetail.lowering.rewrite import activations, affine, attention, fusing, integers, normalisation, scale, spectrum, tables
+from dovetail.lowering.rewrite import (
+    activations,
+    affine,
+    attention,
+    centred,
+    fusing,
+    integers,
+    normalisation,
+    raw,
+    scale,
+    spectrum,
+    tables,
+)
 from dovetail.lowering.rewrite.terms import ACTIVATION, AXES, BIAS, DYNAMIC, EMBEDDING, activation, bounds
 from dovetail.lowering.source import Source
 
@@ -11,6 +23,8 @@ __all__ = ["ACTIVATION", "AXES", "BIAS", "DYNAMIC", "EMBEDDING", "activation", "
 STEPS = (
     fusing.skip_nothing,
     fusing.skip_pad_of_nothing,
+    raw.as_reals,
+    centred.centre,
     integers.widen_small,
     integers.unpack_blocks,
     integers.dynamic_products,
