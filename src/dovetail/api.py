@@ -76,6 +76,7 @@ def optimize(
     target_isa: str | None = None,
     seed: int | None = None,
     inputs: Mapping[str, Any] | None = None,
+    preprocessing: str | None = None,
     out: str | Path | None = None,
     progress: Progress | None = None,
 ) -> Result:
@@ -97,6 +98,7 @@ def optimize(
         target_isa: instruction set to build for.
         seed: of splits and every random choice.
         inputs: preprocessing by input, as in the job file.
+        preprocessing: ``host`` (the default), or ``model`` to move it into the deployed model, timed with it.
         out: folder for the artifact; ``MODEL.fit`` by default.
         progress: shows what happens; silent by default.
 
@@ -119,6 +121,7 @@ def optimize(
         "target_isa": target_isa,
         "seed": seed,
         "inputs": inputs,
+        "preprocessing": preprocessing,
     }
     return Result(run(make_request(job, given, out=out, command="dovetail.optimize(…)"), progress))
 

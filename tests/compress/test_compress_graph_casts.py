@@ -146,7 +146,7 @@ def prepared(raw_NHWC: Array) -> Array:
 def test_preprocessing_folds_exactly(attributes: str, fold: bool, expected: dict[str, int], tmp_path: Path) -> None:
     text = f"g (float[N,3,8,8] x) => (float[N,5,H,W] y) {{ y = Conv<{attributes}>(x, w) }}"
     model = written(tmp_path, text, w=normal(5, 3, 3, 3))
-    result = FoldInput().apply(model, context(tmp_path / "out", layout="NHWC", fold=fold, **PREPROCESSING))
+    result = FoldInput().apply(model, context(tmp_path / "out", layout="NHWC->NCHW", fold=fold, **PREPROCESSING))
     raw = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3), dtype=np.uint8)
     np.testing.assert_allclose(run(result.path, x=raw)[0], run(model.path, x=prepared(raw))[0], rtol=0, atol=2e-5)
     assert operators(result.path) == expected and input_shape(result.path)[1:] == [8, 8, 3]
@@ -156,7 +156,7 @@ def test_preprocessing_of_a_real_network(shared_data: Path, tmp_path: Path) -> N
     model = Model(path=shared_data / "cifar10_resnets/resnet20_cifar10.onnx")
     with np.load(shared_data / "cifar10/cifar10_test_mini1000.npz", allow_pickle=False) as data:
         raw, labels = data["x"][:50], data["y"][:50]
-    result = FoldInput().apply(model, context(tmp_path, layout="NHWC", **PREPROCESSING))
+    result = FoldInput().apply(model, context(tmp_path, layout="NHWC->NCHW", **PREPROCESSING))
     (logits,), (expected,) = run(result.path, input=raw), run(model.path, input=prepared(raw))
     np.testing.assert_allclose(logits, expected, rtol=0, atol=1e-3)
     assert np.mean(logits.argmax(1) == labels) > 0.8
@@ -169,7 +169,10 @@ def test_preprocessing_of_a_real_network(shared_data: Path, tmp_path: Path) -> N
         ({"std": ["0"]}, InputError, "not zero"),
         ({"mean": ["1", "2"]}, InputError, "2 numbers for 3 channels"),
         ({"mean": ["a"]}, InputError, "are not numbers"),
-        ({"dtype": "int16"}, InputError, "'int16' is not one of"),
+        ({"dtype": "uint16"}, InputError, "'uint16' is not one of"),
+        ({"layout": "NHWC"}, InputError, "not two lists of axes"),
+        ({"layout": "HW->HW"}, InputError, "names 3 axes of 'x', which has 4"),
+        ({"layout": "NHW->NCHW"}, InputError, "lacks has length 1"),
     ],
 )
 def test_preprocessing_refuses(config: dict[str, object], error: type[Exception], message: str, tmp_path: Path) -> None:

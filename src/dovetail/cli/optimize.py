@@ -34,6 +34,9 @@ def command(
     limit: Annotated[list[str] | None, typer.Option(help="A limit the answer must meet, NAME=VALUE; repeatable.")] = None,
     budget: Annotated[str | None, typer.Option(help="Time for the whole command: 90s, 10m, 1h.")] = None,
     batch: Annotated[int | None, typer.Option(help="Samples per call.")] = None,
+    preprocessing: Annotated[
+        str | None, typer.Option(help="host, or model: the job file's preprocessing moves into the model, timed with it.")
+    ] = None,
     variants: Annotated[int | None, typer.Option(help="How many variants to certify.")] = None,
     runtime: Annotated[list[str] | None, typer.Option(help="Only this runtime; repeatable.")] = None,
     target_isa: Annotated[str | None, typer.Option(help="Instruction set to build for: avx2, avx512_vnni, …")] = None,
@@ -57,6 +60,7 @@ def command(
         "limits": _limits(limit or []) or None,
         "budget": budget,
         "batch": batch,
+        "preprocessing": preprocessing,
         "variants": variants,
         "runtimes": runtime,
         "target_isa": target_isa,

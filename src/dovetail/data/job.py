@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import yaml
@@ -17,7 +17,7 @@ from dovetail.core.protocols import TensorSpec
 from dovetail.data.functions import is_function_name
 from dovetail.data.limits import parse_budget, parse_limits, parse_max_drop
 from dovetail.data.prepare import DataFiles
-from dovetail.data.preprocess import Preprocess
+from dovetail.data.preprocess import Preprocess, parse_layout
 from dovetail.data.request import DataRequest, InputPlan
 
 OBJECTIVES = ("latency", "throughput", "size", "memory")
@@ -41,6 +41,15 @@ class InputJob(_Strict):
     std: _Numbers | None = None
     dtype: str | None = None
 
+    def raw(self) -> InputJob:
+        """The same input where the model itself does what follows resizing."""
+        shape = self.shape
+        if shape and self.layout:
+            source, target = parse_layout(self.layout)
+            sizes = dict(zip(target, shape[-len(target) :], strict=True))
+            shape = [*shape[: -len(target)], *(sizes[letter] for letter in source)]
+        return self.model_copy(update={"shape": shape, "layout": None, "scale": None, "mean": None, "std": None, "dtype": None})
+
 
 class DataJob(_Strict):
     """One file per split instead of one to be split."""
@@ -63,6 +72,7 @@ class FitJob(_Strict):
     model: str | None = None
     data: str | DataJob | None = None
     inputs: dict[str, InputJob | None] = {}
+    preprocessing: Literal["host", "model"] = "host"
     labels: str | LabelsJob | None = None
     groups: str | None = None
     state: dict[str, str] = {}
@@ -124,6 +134,13 @@ class FitJob(_Strict):
         if isinstance(self.data, str):
             return DataFiles(data=self.data)
         return DataFiles(calibrate=self.data.calibrate, select=self.data.select, certify=self.data.certify)
+
+    def deployed(self) -> FitJob:
+        """The job as a model sees it that has taken its preprocessing in: the data come as they are, or only resized."""
+        if self.preprocessing == "host":
+            return self
+        inputs = {name: job and job.raw() for name, job in self.inputs.items()}
+        return self.model_copy(update={"inputs": inputs, "preprocessing": "host"})
 
     def request(self, specs: tuple[TensorSpec, ...]) -> DataRequest:
         """What the data must hold for a model with these inputs.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -78,6 +78,22 @@ def store_all(files: DataFiles, request: DataRequest, folder: Path) -> StoredDat
     """
     data = files.data if files.data is not None else files.certify if files.certify is not None else files.select
     return _store(data, request, folder, "certification")[0]
+
+
+def raw_dtypes(files: DataFiles, request: DataRequest) -> dict[str, str]:
+    """Input name → numpy name of the element type in the user's data, as the first sample has it; floats are ``float32``.
+
+    Raises:
+        InputError: the data cannot be read, are empty, or can be read only once.
+    """
+    data = files.data if files.data is not None else files.select
+    if isinstance(data, Iterator):
+        raise DataError("an iterator can be read only once", where="data", hint="give arrays, a file or a function")
+    records = open_source(data, request)
+    record = next(records.iterate(), None)
+    if record is None:
+        raise DataError("the data are empty: 0 samples", where=records.where)
+    return {name: "float32" if value.dtype.kind == "f" else value.dtype.name for name, value in record.feeds.items()}
 
 
 def open_splits(folder: Path) -> Splits:

@@ -27,6 +27,8 @@ inputs:
 """
 
 _TAIL = """\
+# preprocessing: model        # the steps above but `resize` move into the model: it takes the data as they are,
+#                             # and every time counts them; by default they stay on the host, untimed
 
 # Quality: accuracy, top5, f1, auc, rmse, mae, psnr, spearman, pearson, iou, map, wer, hit-rate@10, perplexity,
 # agreement (with the original, for inputs without labels), or your own module:function(outputs, label).

@@ -16,8 +16,8 @@ from dovetail import plugins
 from dovetail.core.errors import InputError, ModelError, StorageError
 from dovetail.core.measurement import Environment
 from dovetail.core.protocols import Array, Model, TensorSpec
-from dovetail.core.recipe import digest
-from dovetail.core.serial import decode
+from dovetail.core.recipe import PassSpec, digest
+from dovetail.core.serial import decode, encode
 from dovetail.core.workload import Workload
 from dovetail.data.dataset import StoredDataset, write_split
 from dovetail.data.job import FitJob
@@ -30,6 +30,7 @@ from dovetail.export.artifact import sha256
 from dovetail.measure.arena import Conditions
 from dovetail.measure.child import Child, ChildFailure
 from dovetail.pipeline.job import Job, Split, Wish
+from dovetail.pipeline.preprocessing import taken_in
 from dovetail.workloads.load import content_hash, load_onnx, signature
 from dovetail.workloads.recurrence import detect_state
 
@@ -122,7 +123,13 @@ def describe(request: Request, note: Callable[[str], None]) -> Job:
         note("recurrent state found: " + ", ".join(f"{a} ← {b}" for a, b in state.items()))
     logs = request.cache / "logs"
     source = _normalized(original, model_hash, request.cache, logs)
-    splits, warnings = _read_data(request, job.model_copy(update={"state": dict(state)}), inputs)
+    job, native = job.model_copy(update={"state": dict(state)}), _native(str(job.model))
+    if job.preprocessing == "model":
+        source = original = _with_preprocessing(request, job, source, model_hash, inputs)
+        model_hash, native, job = content_hash(source.path), None, job.deployed()
+        inputs, outputs = signature(load_onnx(source.path, weights=False))
+        note("the model takes raw input: " + ", ".join(f"{i.name} {i.dtype} {list(i.shape)}" for i in inputs))
+    splits, warnings = _read_data(request, job, inputs)
     metric_spec, metric = _metric(job, outputs, splits)
     timing = splits.selection if splits else _synthetic(inputs, state, request.cache, job)
     indices, free = _timing(timing, inputs)
@@ -130,7 +137,7 @@ def describe(request: Request, note: Callable[[str], None]) -> Job:
     return Job(
         name=Path(str(job.model)).name,
         original=original,
-        native=_native(str(job.model)),
+        native=native,
         source=source,
         model_hash=model_hash,
         inputs=inputs,
@@ -264,6 +271,21 @@ def _normalized(original: Model, model_hash: str, cache: Path, logs: Path) -> Mo
     return Model(path=out)
 
 
+def _with_preprocessing(request: Request, job: FitJob, source: Model, source_hash: str, inputs: Sequence[TensorSpec]) -> Model:
+    """The model that takes the data as they are."""
+
+    def build(model: Model, step: PassSpec, folder: Path) -> Model:
+        folder.mkdir(parents=True, exist_ok=True)
+        made = _in_child(
+            "build", model, request.cache / "logs", path=str(model.path), format=model.format, step=step.to_json(),
+            workdir=str(folder), environment=encode(environment()),
+        )  # fmt: skip
+        return Model(path=Path(made["path"]))
+
+    home = request.cache / "preprocessed"
+    return taken_in(source, source_hash, _files(request, job), job.request(tuple(inputs)), home, build)
+
+
 def _in_child(op: str, origin: Model, logs: Path, **arguments: Any) -> dict[str, Any]:
     """Runs native graph code on a model from anywhere; a crash there is an error about the model here."""
     try:
@@ -297,7 +319,7 @@ def restricted(machine: Environment, target: str | None) -> Environment:
 
 def _read_data(request: Request, job: FitJob, inputs: Sequence[TensorSpec]) -> tuple[Splits | None, tuple[str, ...]]:
     """Stores the splits under their content hash, so that the same data take their space once."""
-    files = DataFiles(data=request.data) if request.data is not None else job.files()
+    files = _files(request, job)
     if files is None:
         return None, ()
     home = request.cache / "splits"
@@ -312,6 +334,10 @@ def _read_data(request: Request, job: FitJob, inputs: Sequence[TensorSpec]) -> t
         return open_splits(final), warnings
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _files(request: Request, job: FitJob) -> DataFiles | None:
+    return DataFiles(data=request.data) if request.data is not None else job.files()
 
 
 def _metric(job: FitJob, outputs: Sequence[TensorSpec], splits: Splits | None) -> tuple[Any, RowMetric | None]:

@@ -139,7 +139,7 @@ def _speed(
 
 
 def _job(job: Path | None, data: Any, metric: str | None, max_drop: str | None, opened: _Opened) -> FitJob:
-    base = load_job(job) if job is not None else FitJob()
+    base = (load_job(job) if job is not None else FitJob()).deployed()
     changes: dict[str, Any] = {"model": str(variant_model(opened.folder, opened.original).path)}
     if data is not None:
         changes["data"] = data
