@@ -26,7 +26,7 @@ types: $(VENV)/dev.stamp  ## check types
 	$(BIN)/mypy
 
 bench: $(VENV)/dev.stamp  ## repeat the benchmarks (hours); rows go to benchmarks/results/
-	for part in "honesty.py simulate" "honesty.py aa" overhead.py peers.py search_cost.py; do $(BIN)/python benchmarks/$$part || exit; done
+	for part in "honesty.py simulate" "honesty.py aa" overhead.py peers.py search_cost.py lowering.py; do $(BIN)/python benchmarks/$$part || exit; done
 
 docs: $(VENV)/core.stamp  ## write docs/cli.md from the commands' help
 	$(BIN)/python tools/cli_docs.py
