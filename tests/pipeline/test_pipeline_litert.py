@@ -43,7 +43,6 @@ def check(result: dovetail.api.Result, model: Path, feeds: list[dict[str, np.nda
     assert result.status in ("certified", "best_effort")
     baselines = {c.recipe.runtime: c for c in result.fit.candidates if c.is_baseline}
     assert "litert" in baselines and baselines["litert"].screening is not None
-    assert any(c.screening is not None and not c.is_baseline for c in result.fit.candidates)
     assert (classes(result.artifact, feeds) == own(model, feeds)).mean() >= 0.95
 
 
@@ -53,6 +52,7 @@ def test_a_file_of_our_own(tmp_path: Path, digits: Path) -> None:
         images, labels = file["image"], file["label"]
     result = fitted(tmp_path / "digits.tflite", (images, labels), tmp_path, "25s")
     check(result, tmp_path / "digits.tflite", [{"image": image[None]} for image in images[:100]])
+    assert any(c.screening is not None and not c.is_baseline for c in result.fit.candidates)
 
 
 @pytest.mark.slow
@@ -62,3 +62,5 @@ def test_a_published_file_of_integers(tmp_path: Path, shared_data: Path) -> None
         pixels, labels = (file["x"].astype(np.int16) - 128).astype(np.int8), file["y"].reshape(-1)
     result = fitted(model, (pixels, labels), tmp_path, "40s")
     check(result, model, [{"input_1_int8": image[None]} for image in pixels[:100]])
+    again = [c for c in result.fit.candidates if any(step.name == "lower_litert" for step in c.recipe.passes)]
+    assert again and not any(c.infeasible for c in again)  # it may well be no faster than the file
