@@ -197,6 +197,20 @@ def test_integers_may_lie_as_far_apart_as_those_of_onnx_runtime_itself(
         apply(model, tmp_path)
 
 
+def test_integers_at_the_border_are_compared_as_what_they_stand_for(tmp_path: Path) -> None:
+    x = np.array([0.0, 0.9], np.float32)
+    for name, shift in (("near", 0.0), ("far", 8 / 256)):
+        parts = {"k": np.float32(shift), "s": np.float32(1 / 256), "z": np.int8(-128)}
+        stored = [numpy_helper.from_array(np.asarray(value), key) for key, value in parts.items()]
+        model = single(helper.make_node("Add", ["x", "k"], ["a"]), [2], [2], *stored)
+        model.graph.node.append(helper.make_node("QuantizeLinear", ["a", "s", "z"], ["y"]))
+        model.graph.output[0].type.tensor_type.elem_type = TensorProto.INT8
+        onnx.save(model, str(tmp_path / f"{name}.onnx"))
+    lower(tmp_path / "far.onnx", tmp_path / "far.tflite")
+    found = compare(tmp_path / "near.onnx", tmp_path / "far.tflite", {"x": x})
+    assert found.relative == pytest.approx(8 / 230)  # not 8 / 128, the greatest of the integers themselves
+
+
 def test_scales_that_make_no_sense_are_refused(tmp_path: Path) -> None:
     scale = numpy_helper.from_array(np.float32(-1.0), "s")
     zero = numpy_helper.from_array(np.int8(0), "z")

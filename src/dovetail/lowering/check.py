@@ -47,38 +47,40 @@ def _random(shape: tuple[int, ...], dtype: np.dtype[np.generic], random: np.rand
 
 
 def compare(path: Path, lowered: Path, feeds: Feeds) -> Difference:
-    """Runs both on one sample.
+    """Runs both on one sample; integers that stand for reals count from their zero point.
 
     Raises:
         ModelError: either fails, or the outputs have other shapes.
     """
     names, expected = _onnxruntime(path, feeds)
-    return _worst(names, expected, _litert(lowered, feeds, names))
+    found, zeros = _litert(lowered, feeds, names)
+    return _worst(names, expected, found, zeros)
 
 
-def own_spread(path: Path, feeds: Feeds) -> float:
+def own_spread(path: Path, lowered: Path, feeds: Feeds) -> float:
     """How far ONNX Runtime with its fused integer kernels lies from itself operator by operator; as :func:`compare` says it.
 
     Raises:
         ModelError: it fails.
     """
     names, expected = _onnxruntime(path, feeds)
-    return _worst(names, expected, _onnxruntime(path, feeds, fused=True)[1]).relative
+    _, zeros = _litert(lowered, feeds, names)
+    return _worst(names, expected, _onnxruntime(path, feeds, fused=True)[1], zeros).relative
 
 
-def _worst(names: Sequence[str], expected: Outputs, found: Outputs) -> Difference:
+def _worst(names: Sequence[str], expected: Outputs, found: Outputs, zeros: Sequence[int]) -> Difference:
     worst = Difference(output=names[0], relative=0.0)
-    for name, want, got in zip(names, expected, found, strict=True):
+    for name, want, got, zero in zip(names, expected, found, zeros, strict=True):
         if np.shape(want) != np.shape(got):
             raise ModelError(f"output {name!r} has the shape {np.shape(got)} instead of {np.shape(want)}")
-        relative = _relative(np.asarray(want), np.asarray(got))
+        relative = _relative(np.asarray(want), np.asarray(got), zero)
         if relative > worst.relative:
             worst = Difference(output=name, relative=relative)
     return worst
 
 
-def _relative(want: Array, got: Array) -> float:
-    want, got = want.astype(np.float64), got.astype(np.float64)
+def _relative(want: Array, got: Array, zero: int) -> float:
+    want, got = want.astype(np.float64) - zero, got.astype(np.float64) - zero
     finite = np.isfinite(want)
     if not np.array_equal(finite, np.isfinite(got)):
         return float("inf")
@@ -103,7 +105,8 @@ def _onnxruntime(path: Path, feeds: Feeds, *, fused: bool = False) -> tuple[list
     return [node.name for node in session.get_outputs()], outputs
 
 
-def _litert(path: Path, feeds: Feeds, names: list[str]) -> Outputs:
+def _litert(path: Path, feeds: Feeds, names: list[str]) -> tuple[Outputs, list[int]]:
+    """Outputs, and their zero points; 0 of those that are not quantised."""
     from ai_edge_litert.interpreter import Interpreter
 
     from dovetail.lowering.flatbuffer import SIGNATURE
@@ -113,6 +116,7 @@ def _litert(path: Path, feeds: Feeds, names: list[str]) -> Outputs:
         run = interpreter.get_signature_runner(SIGNATURE)
         wanted = run.get_input_details()
         results = run(**{name: np.asarray(feeds[name]) for name in wanted})
+        details = run.get_output_details()
     except (RuntimeError, ValueError) as exc:
         raise ModelError(f"LiteRT cannot run the lowered model: {str(exc).strip()[:200]}") from exc
-    return [results[name] for name in names]
+    return [results[name] for name in names], [int(details[name]["quantization"][1]) for name in names]

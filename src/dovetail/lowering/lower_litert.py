@@ -59,7 +59,7 @@ def _require_equal(path: Path, lowered: Path, feeds: Feeds, quantised: bool) -> 
     found = compare(path, lowered, feeds)
     tolerance = QUANTISED_TOLERANCE if quantised else FLOAT_TOLERANCE
     if quantised and not found.relative <= tolerance:
-        tolerance = max(tolerance, min(SPREAD_FACTOR * own_spread(path, feeds), WIDEST_TOLERANCE))
+        tolerance = max(tolerance, min(SPREAD_FACTOR * own_spread(path, lowered, feeds), WIDEST_TOLERANCE))
     if not found.relative <= tolerance:
         raise ModelError(
             f"output {found.output!r} differs from ONNX Runtime's by {found.relative:.2g} of its greatest value;"
