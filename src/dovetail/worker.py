@@ -29,6 +29,7 @@ from dovetail.core.serial import decode, encode
 from dovetail.core.workload import Workload
 
 _STARTED = time.perf_counter()
+PROGRESS_S = 1.0
 
 
 class Worker:
@@ -190,7 +191,8 @@ class Worker:
         from dovetail.data.evaluator import Evaluator
         from dovetail.data.metrics.agreement import Agreement
 
-        stored = Evaluator(Agreement(), state=state).reference_outputs(self._live(), _open(split), Path(folder))
+        evaluator = Evaluator(Agreement(), state=state)
+        stored = evaluator.reference_outputs(self._live(), _open(split), Path(folder), self._progress())
         return {"samples": len(stored)}
 
     def do_score(
@@ -203,11 +205,23 @@ class Worker:
         units: list[int] | None = None,
     ) -> dict[str, Any]:
         """Writes the metric's rows of some independent units of a split, of all by default."""
-        rows = _rows(self._live(), split, metric, state, reference, units)
+        rows = _rows(self._live(), split, metric, state, reference, units, self._progress())
         partial = Path(out).with_suffix(".part.npy")
         np.save(partial, rows)
         partial.replace(out)
         return {"n": len(rows)}
+
+    def _progress(self) -> Callable[[int, int], None]:
+        """Tells the parent, at most once in a while, that long work goes on."""
+        last = time.monotonic()
+
+        def tell(done: int, total: int) -> None:
+            nonlocal last
+            if time.monotonic() - last >= PROGRESS_S:
+                last = time.monotonic()
+                self._reply({"progress": [done, total]})
+
+        return tell
 
     def _live(self) -> Session:
         if self._session is None:
@@ -216,14 +230,20 @@ class Worker:
 
 
 def _rows(
-    session: Session, split: str, metric: Any, state: dict[str, str], reference: str | None, units: list[int] | None
+    session: Session,
+    split: str,
+    metric: Any,
+    state: dict[str, str],
+    reference: str | None,
+    units: list[int] | None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Array:
     from dovetail.data.evaluator import Evaluator
     from dovetail.data.metrics import get_metric
     from dovetail.data.outputs import StoredOutputs
 
     stored = None if reference is None else StoredOutputs(Path(reference))
-    return Evaluator(get_metric(metric), state=state).rows(session, _open(split), units=units, reference=stored)
+    return Evaluator(get_metric(metric), state=state).rows(session, _open(split), units, stored, progress)
 
 
 def _scorer(

@@ -126,11 +126,21 @@ def test_limit_of_zero_needs_a_better_candidate():
     assert quality_certificate(ACCURACY, *outcomes(1000, 5, 40), max_drop=zero).verdict is Verdict.CERTIFIED
 
 
+@pytest.mark.parametrize("metric", [ACCURACY, PSNR])
+def test_a_single_unit_certifies_nothing_and_says_so(metric):
+    (certificate,) = certify_family(metric, [[0.75]], [[[0.5]]], max_drop=ONE_PP)
+    assert certificate.verdict is Verdict.CANNOT_CERTIFY and certificate.n == 1
+    assert "cannot certify: n = 1, needs at least 20" in certificate.reason
+    assert certificate.interval.point == 0.25
+    quality = quality_drop(metric, [[0.75]], [[0.5]], split="selection")
+    assert quality.n == 1 and quality.drop.low < 0 < quality.drop.point < quality.drop.high
+
+
 def test_rows_must_belong_together():
     with pytest.raises(DataError, match="same units"):
         quality_certificate(ACCURACY, np.ones((5, 1)), np.ones((4, 1)), max_drop=ONE_PP)
     with pytest.raises(DataError, match="at least two units"):
-        quality_certificate(ACCURACY, np.ones((1, 1)), np.ones((1, 1)), max_drop=ONE_PP)
+        quality_certificate(ACCURACY, np.ones((0, 1)), np.ones((0, 1)), max_drop=ONE_PP)
 
 
 def test_search_quality_has_a_two_sided_interval():

@@ -151,6 +151,25 @@ def test_a_fixed_batch_of_one_runs_sample_by_sample(tmp_path: Path) -> None:
     assert rows.mean() == 1 and fixed.calls == 60
 
 
+@pytest.mark.parametrize("groups", [None, np.arange(60) // 7], ids=["samples", "groups"])
+def test_a_model_fixed_to_several_samples_always_gets_so_many(tmp_path: Path, groups: Array | None) -> None:
+    seen: list[int] = []
+
+    def strict(feeds: Feeds) -> list[Array]:
+        seen.append(len(feeds["x"]))
+        return linear(feeds)
+
+    data = split(tmp_path / "d", {"x": X, "y": Y} if groups is None else {"x": X, "y": Y, "group": groups})
+    evaluator = Evaluator(get_metric("accuracy"))
+    rows = evaluator.rows(session(strict, leading=8), data)
+    assert rows.tolist() == evaluator.rows(session(), data).tolist()
+    assert set(seen) == {8} and len(seen) == (8 if groups is None else 9)
+    alone = Evaluator(get_metric("agreement"))
+    reference = alone.reference_outputs(session(), data, tmp_path / "r")
+    assert alone.rows(session(strict, leading=8), data, reference=reference, units=[0, 2]).shape[0] == 2
+    assert alone.value(alone.rows(session(strict, leading=8), data, reference=reference)) == 1
+
+
 @pytest.mark.parametrize("fault", ["mixes", "raises", "flattens"])
 def test_models_that_do_not_batch_are_found_out(tmp_path: Path, fault: str) -> None:
     def function(feeds: Feeds) -> list[Array]:
@@ -225,3 +244,29 @@ def test_what_a_metric_lacks_is_told(tmp_path: Path) -> None:
     evaluator = Evaluator(get_metric("spearman"))
     with pytest.raises(DataError, match="spearman is undefined: predictions and labels must vary"):
         evaluator.value(evaluator.rows(constant, split(tmp_path / "d2")))
+
+
+def detections(feeds: Feeds) -> list[Array]:
+    """As many rows as the sample says, whatever the batch: what stands behind a suppression of boxes."""
+    count = 1 + int(abs(feeds["x"][0, 0] * 10) % 5)
+    return [np.arange(6 * count, dtype=np.float32).reshape(count, 6)]
+
+
+def test_outputs_without_an_axis_over_samples_are_judged_whole(tmp_path: Path) -> None:
+    metric = tmp_path / "own.py"
+    metric.write_text("def count(outputs, label):\n    return len(outputs['boxes'])\n")
+    model = session(detections, spec("boxes", "D", 6), leading=1)
+    data = split(tmp_path / "d")
+    rows = Evaluator(get_metric(f"{metric}:count")).rows(model, data)
+    expected = [len(detections({"x": x[None]})[0]) for x in np.stack([data.sample(i).feeds["x"][0] for i in range(len(data))])]
+    assert rows[:, 0].tolist() == expected and len(set(expected)) > 1
+
+    def last_differs(feeds: Feeds) -> list[Array]:
+        (boxes,) = detections(feeds)
+        return [np.concatenate([boxes[:-1], boxes[-1:] + 50])]
+
+    agreement = Evaluator(get_metric("agreement"))
+    stored = agreement.reference_outputs(model, data, tmp_path / "reference")
+    assert agreement.rows(model, data, reference=stored).all()
+    other = session(last_differs, spec("boxes", "D", 6), leading=1)
+    assert not agreement.rows(other, data, reference=stored).any()

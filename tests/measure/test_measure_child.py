@@ -8,10 +8,13 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
+import onnx
 import psutil
 import pytest
 
-from dovetail.core.protocols import Model
+from dovetail.core.protocols import Model, TensorSpec
+from dovetail.data.dataset import write_split
 from dovetail.measure.child import Child, ChildFailure, reproduce_command
 
 
@@ -24,10 +27,30 @@ def load(child: Child, model: Model, runtime: str, timeout_s: float = 60.0, **op
     return child.call("load", timeout_s=timeout_s, path=str(model.path), format="onnx", runtime=runtime, options=options)
 
 
+def fixed_batch(model: Model, folder: Path) -> Model:
+    """The model for one sample a call, so that it is scored one by one."""
+    proto = onnx.load(model.path)
+    proto.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
+    onnx.save(proto, folder / "one.onnx")
+    return Model(path=folder / "one.onnx")
+
+
 def test_answers_commands_in_order(log, model):
     with Child(log) as child:
         assert load(child, model, "null")["inputs"][0]["name"] == "image"
         assert child.call("memory")["peak_memory_bytes"] > 1e6
+
+
+def test_long_scoring_outlives_the_time_limit_while_it_makes_progress(log, model, tmp_path):
+    (tmp_path / "slow.py").write_text("import time\ndef count(outputs, label):\n    time.sleep(0.15)\n    return 1.0\n")
+    spec = TensorSpec(name="image", dtype="float32", shape=(1, 1, 16, 16))
+    samples = [({"image": np.zeros((1, 1, 16, 16), np.float32)}, number, None) for number in range(24)]
+    split = write_split(tmp_path / "split", samples, [spec], name="selection")
+    metric = f"{tmp_path / 'slow.py'}:count"
+    with Child(log) as child:
+        load(child, fixed_batch(model, tmp_path), "onnxruntime")
+        arguments = {"split": str(split.folder), "metric": metric, "state": {}, "out": str(tmp_path / "rows.npy")}
+        assert child.call("score", timeout_s=2.5, **arguments) == {"n": 24}
 
 
 @pytest.mark.parametrize(

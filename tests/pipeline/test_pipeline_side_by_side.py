@@ -25,6 +25,6 @@ def test_results_come_in_order_and_a_failure_is_its_own(job, conditions):
 @pytest.mark.parametrize(("runtime", "shown"), [("onnxruntime", True), ("null", False)])
 def test_the_cores_are_shared_out_where_a_runtime_can_be_told(runtime, shown, job, conditions):
     machine = replace(job.environment, cores=8)
-    sides = [contestant(job, "x", runtime, **({"threads": 8} if shown else {}))]
-    (recipe,) = side_by_side(sides, conditions, machine, lambda runner, at: runner.contestant.recipe)
+    sides = [contestant(job, name, runtime, **({"threads": 8} if shown else {})) for name in "xy"]
+    recipe, _ = side_by_side(sides, conditions, machine, lambda runner, at: runner.contestant.recipe)
     assert recipe.settings.get("threads") == (8 // AT_ONCE if shown else None)

@@ -276,3 +276,21 @@ def test_the_drop_on_the_front_is_the_certified_one():
     record = candidate("good", 0.5e-3, quality(CERTIFIED, 0.004))
     assert front_points([record], judged=True)[record.recipe.key] == (0.5e-3, 0.004, 1e6)
     assert front_points([candidate("clean", 0.5e-3)], judged=False).popitem()[1] == (0.5e-3, 0.0, 1e6)
+
+
+def test_a_slower_baseline_answers_when_it_alone_meets_the_limits():
+    missing = candidate("fast baseline", 1e-3, limit("memory_bytes", REFUTED, 2.0), baseline=True)
+    meeting = candidate("slow baseline", 2e-3, limit("memory_bytes", CERTIFIED, 0.5), baseline=True)
+    found = answer(baseline=missing, others=[meeting])
+    assert found.status is FitStatus.CERTIFIED and found.winner == meeting.recipe.key and not found.beats
+    assert "which the faster baseline fast baseline misses" in found.headline
+
+
+def test_less_memory_than_every_baseline_is_what_wins_by_memory():
+    def of(name, memory, *certificates, baseline=False):
+        return replace(candidate(name, 1e-3, *certificates, baseline=baseline), measurement=measured(1e-3, memory))
+
+    fast, small = of("fast", 2e8, baseline=True), of("small", 1e8, baseline=True)
+    challenger = of("challenger", 1.5e8, quality(CERTIFIED), speed(1.0, EQUAL))
+    found = answer(challenger, baseline=fast, others=[small], objective="memory")
+    assert not found.beats and found.winner == small.recipe.key

@@ -3,10 +3,12 @@
 import math
 
 import pytest
-from search_samples import broken, drop, race, record
+from search_samples import FORMATS, KNOBS, broken, drop, machine, race, record, traits
 
 from dovetail.core.outcome import Fate
-from dovetail.search.race import Goal, Strategy, certification_chance
+from dovetail.core.protocols import Knob
+from dovetail.search.race import Goal, Race, Strategy, certification_chance
+from dovetail.search.space import enumerate_space
 
 
 def play(subject, speed, quality=lambda proposal: None):
@@ -345,3 +347,20 @@ def test_what_two_looks_cannot_tell_apart_is_as_fast_and_what_they_can_is_not():
     for proposal, speed in ((default, 1.0), (close, 1.08), (slow, 0.8)):
         subject.tell(record(proposal, speed))
     assert [r.recipe.key for r in subject.as_fast(subject.baselines())] == [close.recipe.key, default.recipe.key]
+
+
+def test_threads_of_the_best_are_tried_before_further_graphs_where_their_effect_is_unknown():
+    knobs = {**KNOBS, "litert": (Knob(name="threads", default=None, choices=(None, 2)),)}
+    formats = {**FORMATS, "litert": frozenset({"litert"})}
+    proposals = enumerate_space(traits(fixed_sizes=True), machine("avx2", "avx512_vnni"), knobs, formats)
+    subject = Race(proposals, Goal(margin=0.01, certification_units=5000))
+    order = []
+    while len(order) < 12 and (proposal := subject.ask()) is not None:
+        order.append(proposal)
+        fast = proposal.recipe.runtime == "litert"
+        threads = 1.4 if dict(proposal.recipe.options).get("threads") == 2 else 1.0
+        subject.tell(record(proposal, (2.0 if fast else 1.0) * threads, quality=drop(0.0)))
+    first = next(at for at, p in enumerate(order) if p.recipe.runtime == "litert")
+    assert order[first + 1].family == order[first].family
+    assert dict(order[first + 1].recipe.options) == {"threads": 2}
+    assert order[first + 2].family != order[first].family  # known by now: no further graph is tried with it first

@@ -51,6 +51,13 @@ def test_with_an_8_bit_dot_product_ranges_are_whole(isa):
     assert not any("reduce_range" in dict(step.params) for step in steps)
 
 
+def test_without_an_8_bit_dot_product_dynamic_weights_are_of_7_bits_too():
+    for isa, reduced in ((("avx2",), True), (("avx2", "avx512_vnni"), None)):
+        proposals = space(machine(*isa), kinds=frozenset({"MatMul"}))
+        (recipe,) = [p.recipe for p in proposals if p.label == "dynamic int8 · onnxruntime"]
+        assert dict(recipe.passes[-1].params).get("reduce_range") is reduced
+
+
 def test_without_data_only_lossless_recipes_are_proposed():
     proposals = space(lossless_only=True, has_calibration=False)
     assert len(proposals) > 3

@@ -148,10 +148,28 @@ def study_drop(
     )
 
 
-def _paired_rows(rows_original: ArrayLike, rows_candidate: ArrayLike) -> tuple[Rows, Rows]:
+def lone_drop(metric: Metric, rows_original: ArrayLike, rows_candidate: ArrayLike) -> tuple[float, float, Interval]:
+    """The metric of original and candidate on a single unit, and its drop, which may be anything within the metric's own size.
+
+    Raises:
+        DataError: the rows do not belong together.
+    """
+    original, candidate = _same_shape(rows_original, rows_candidate)
+    reference, value = float(metric.value(original)), float(metric.value(candidate))
+    drop = reference - value if metric.higher_is_better else value - reference
+    width = max(1.0, abs(reference))
+    return reference, value, Interval(point=drop, low=drop - width, high=drop + width)
+
+
+def _same_shape(rows_original: ArrayLike, rows_candidate: ArrayLike) -> tuple[Rows, Rows]:
     original, candidate = (np.asarray(r, dtype=np.float64) for r in (rows_original, rows_candidate))
     if original.shape != candidate.shape:
         raise DataError(f"rows of the same units are compared, but shapes are {original.shape} and {candidate.shape}")
+    return original, candidate
+
+
+def _paired_rows(rows_original: ArrayLike, rows_candidate: ArrayLike) -> tuple[Rows, Rows]:
+    original, candidate = _same_shape(rows_original, rows_candidate)
     if original.ndim not in (1, 2) or len(original) < 2:
         raise DataError(f"a drop is judged on rows [n, k] of at least two units, not on {original.shape}")
     return original.reshape(len(original), -1), candidate.reshape(len(candidate), -1)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 from numpy.typing import ArrayLike
 
 from dovetail.certify.bootstrap import RESAMPLES
-from dovetail.certify.drop import DropStudy, study_drop
+from dovetail.certify.drop import DropStudy, lone_drop, study_drop
+from dovetail.certify.paired import PairedCounts
 from dovetail.core.certificate import Certificate, Verdict
 from dovetail.core.constraint import DropKind, MaxDrop
 from dovetail.core.measurement import Interval
@@ -32,8 +34,11 @@ def quality_drop(
     """The drop with its two-sided interval, as the search uses it; proves nothing.
 
     Raises:
-        DataError: as :func:`~dovetail.certify.drop.study_drop`.
+        DataError: the rows do not belong together, or there are none.
     """
+    if len(np.asarray(rows_original)) == 1:
+        reference, value, drop = lone_drop(metric, rows_original, rows_candidate)
+        return Quality(split=split, n=1, value=value, reference=reference, drop=drop)
     study = study_drop(metric, rows_original, rows_candidate, resamples=resamples, seed=seed)
     if math.isnan(study.drop):
         drop = Interval(point=math.nan, low=math.nan, high=math.nan, confidence=confidence)
@@ -102,8 +107,10 @@ def certify_family(
         One certificate per candidate, in order, each with the error level it was judged at.
 
     Raises:
-        DataError: the rows do not belong together, or there are fewer than two.
+        DataError: the rows do not belong together, or there are none.
     """
+    if len(np.asarray(rows_original)) == 1:
+        return tuple(_lone(metric, rows_original, rows, max_drop, alpha, looks, data_hashes or {}) for rows in rows_candidates)
     studies = [
         study_drop(metric, rows_original, rows, max_drop=max_drop, resamples=resamples, seed=seed) for rows in rows_candidates
     ]
@@ -134,6 +141,33 @@ def holm(p_values: Sequence[float], *, alpha: float = ALPHA, planned: int | None
             failed = p_values[index] > level
         levels[index] = level
     return tuple(levels)
+
+
+def _lone(
+    metric: Metric,
+    original: ArrayLike,
+    candidate: ArrayLike,
+    max_drop: MaxDrop,
+    alpha: float,
+    looks: int,
+    data_hashes: Mapping[str, str],
+) -> Certificate:
+    """One unit has a drop and certifies nothing."""
+    reference, value, drop = lone_drop(metric, original, candidate)
+    return Certificate(
+        claim=f"{metric.name} worsens by {_amount(drop.point, metric)} on a single unit",
+        kind="quality",
+        verdict=Verdict.CANNOT_CERTIFY,
+        method="none: a single unit shows no spread",
+        n=1,
+        alpha=alpha,
+        interval=drop,
+        baseline_value=reference,
+        value=value,
+        data_hashes=data_hashes,
+        looks=looks,
+        reason=f"cannot certify: n = 1, needs at least {PairedCounts.min_units}",
+    )
 
 
 def _judge(

@@ -116,6 +116,8 @@ def drift_note(
     last_blocks_s: ArrayLike,
     *,
     steal_share: float = 0.0,
+    throttled_s: float = 0.0,
+    thermal_events: int = 0,
     clock_ratio: float | None = None,
     tolerance: float = DRIFT_TOLERANCE,
 ) -> str | None:
@@ -127,6 +129,8 @@ def drift_note(
         first_blocks_s: block medians at the start, seconds per call.
         last_blocks_s: block medians of the same model at the end.
         steal_share: share of processor time that the hypervisor took, 0..1.
+        throttled_s: seconds for which a control group's quota stopped the measured processes.
+        thermal_events: times that a core slowed down because it was hot.
         clock_ratio: mean clock at the end over that at the start, ``None`` when unknown.
         tolerance: relative change that is worth a word.
     """
@@ -142,6 +146,10 @@ def drift_note(
         parts.append(f"the clock ended at {clock_ratio:.0%} of its start")
     if steal_share > STEAL_TOLERANCE:
         parts.append(f"other machines on this host took {steal_share:.1%} of the processor time")
+    if throttled_s > 0:
+        parts.append(f"the container's processor quota stopped the processes for {units.time(throttled_s)}")
+    if thermal_events > 0:
+        parts.append(f"cores were too hot and slowed down {thermal_events:,} times")
     return "; ".join(parts) or None
 
 

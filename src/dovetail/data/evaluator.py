@@ -129,8 +129,8 @@ def _sample_rows(metric: RowMetric, chunk: Chunk, labels: Array | None, referenc
             return list(metric.rows_batch(chunk.batched, own, theirs))
     rows = []
     for at, (index, outputs) in enumerate(zip(chunk.indices, chunk.per_sample(), strict=True)):
-        label = None if own is None else own[at : at + 1]
-        rows.append(metric.rows_batch(outputs, _unwrapped(label), None if reference is None else reference.get(int(index)))[0])
+        label = None if own is None else _unwrapped(own[at : at + 1])
+        rows.append(metric.row_alone(outputs, label, None if reference is None else reference.get(int(index))))
     return rows
 
 

@@ -1,4 +1,8 @@
-"""Feeds a split to a session: in batches where that changes nothing, else one by one, state carried along a unit."""
+"""Feeds a split to a session: in batches where that changes nothing, else one by one, state carried along a unit.
+
+A model that is fixed to several samples a call always gets so many: the last sample of a call that is not full is repeated, and
+what is computed of the repetitions is dropped.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +13,11 @@ import numpy as np
 
 from dovetail.core.errors import DataError
 from dovetail.core.protocols import Array, Dataset, Outputs, Session
+from dovetail.core.sizes import fixed_batch
 
 _PROBE = 4
+_SINGLES = 8
+"""Samples of a chunk that run one by one: few, so that slow models show progress."""
 _CALL_BYTES = 4_000_000
 """Feeds of one call; activations are some tens of times that in convolutional networks."""
 _SAME = 1e-4
@@ -50,7 +57,8 @@ class Runner:
 
     def __init__(self, session: Session, dataset: Dataset, state: Mapping[str, str], batch: int) -> None:
         self._session, self._dataset = session, dataset
-        self._batch = min(batch, max(1, _CALL_BYTES // _sample_bytes(dataset)))
+        self._fixed = _fixed(session, dataset)
+        self._batch = self._fixed if self._fixed > 1 else min(batch, max(1, _CALL_BYTES // _sample_bytes(dataset)))
         outputs = [spec.name for spec in session.outputs]
         specs = {spec.name: spec for spec in session.inputs}
         for source, target in state.items():
@@ -80,10 +88,11 @@ class Runner:
                 yield from self._pieces(unit, batch, ends_unit=False)
 
     def _pieces(self, indices: Array, batch: bool, *, ends_unit: bool) -> Iterator[Chunk]:
-        for start in range(0, len(indices), self._batch):
-            piece = indices[start : start + self._batch]
-            ends = ends_unit or start + self._batch >= len(indices)
-            outputs = self._batched(piece) if batch and len(piece) > 1 else None
+        size = self._batch if batch else min(self._batch, _SINGLES)
+        for start in range(0, len(indices), size):
+            piece = indices[start : start + size]
+            ends = ends_unit or start + size >= len(indices)
+            outputs = self._batched(piece) if batch and max(len(piece), self._fixed) > 1 else None
             if outputs is not None:
                 yield Chunk(indices=piece, batched=outputs, ends_unit=ends)
             else:
@@ -103,17 +112,23 @@ class Runner:
 
     def _batched(self, indices: Array) -> Outputs | None:
         """One call; ``None`` where the samples do not stack or an output has no axis over them."""
-        feeds = self._dataset.batch(indices.tolist())
+        spare = max(0, self._fixed - len(indices))
+        feeds = self._dataset.batch([*indices.tolist(), *[int(indices[-1])] * spare])
         if feeds is None:
             return None
         outputs = self._session.run(feeds)
-        return outputs if all(y.ndim and len(y) == len(indices) for y in outputs) else None
+        if not all(y.ndim and len(y) == len(indices) + spare for y in outputs):
+            return None
+        return [y[: len(indices)] for y in outputs] if spare else outputs
 
     def _can_batch(self, indices: Array) -> bool:
         """Whether the model takes several samples and gives each the result it has alone; tried on a few.
 
-        Models exist that mix the samples of a batch, such as those whose quantiser takes its scale from all of them.
+        Models exist that mix the samples of a batch, such as those whose quantiser takes its scale from all of them. A model
+        fixed to several takes no other call.
         """
+        if self._fixed > 1:
+            return True
         fixed = any(spec.shape and isinstance(spec.shape[0], int) and spec.shape[0] == 1 for spec in self._session.inputs)
         probe = indices[:_PROBE]
         if fixed or self._batch < 2 or len(probe) < 2:
@@ -131,6 +146,13 @@ class Runner:
                 if alone.shape != y[i : i + 1].shape or not _same(y[i : i + 1], alone):
                     return False
         return True
+
+
+def _fixed(session: Session, dataset: Dataset) -> int:
+    if not len(dataset):
+        return 1
+    sample = {name: feed.shape for name, feed in dataset.sample(0).feeds.items()}
+    return fixed_batch({spec.name: spec.shape for spec in session.inputs}, sample)
 
 
 def _sample_bytes(dataset: Dataset) -> int:

@@ -218,6 +218,9 @@ class Duel:
         calls_s: recipe key → seconds of single calls.
         seconds: how long it all took.
         steal_s: processor seconds that other guests of the host took meanwhile; ``None`` when unknown.
+        throttled_s: seconds for which a control group's quota stopped this process's group meanwhile; ``None`` when unknown.
+        thermal_events: times that a core slowed down meanwhile because it was hot; ``None`` when unknown.
+        clock_ratio: mean clock of the cores at the end over that at the start; ``None`` when unknown.
     """
 
     measurements: Mapping[str, Measurement]
@@ -226,6 +229,9 @@ class Duel:
     calls_s: Mapping[str, tuple[float, ...]]
     seconds: float
     steal_s: float | None = None
+    throttled_s: float | None = None
+    thermal_events: int | None = None
+    clock_ratio: float | None = None
 
     def steal_share(self, cores: int) -> float:
         """Share of the processor that other guests took; 0 when unknown."""
@@ -275,6 +281,7 @@ def duel(
         runners = _start(alive, conditions, failures, LOADING if number else 1)
         try:
             _interleave(runners, blocks, seconds, order, failures)
+            peaks = _peaks(runners, failures)
             row: dict[str, float] = {}
             for runner in runners:
                 key = runner.contestant.key
@@ -284,7 +291,7 @@ def duel(
                 per_process[key].append(tuple(runner.blocks_s))
                 calls[key].extend(runner.calls_s)
                 counts[key] += runner.calls
-                memory[key] = max(memory.get(key, 0.0), runner.peak_memory_bytes())
+                memory[key] = max(memory.get(key, 0.0), peaks[key])
                 load.setdefault(key, runner.load_s)
             table.append(row)
         finally:
@@ -338,6 +345,20 @@ def _start(
         for runner in runners:
             runner.close()
         raise
+
+
+def _peaks(runners: Sequence[Runner], failures: dict[str, Infeasible]) -> dict[str, float]:
+    """Highest resident set of each process that still answers, in bytes."""
+    found: dict[str, float] = {}
+    for runner in runners:
+        key = runner.contestant.key
+        if key in failures:
+            continue
+        try:
+            found[key] = runner.peak_memory_bytes()
+        except ChildFailure as exc:
+            failures[key] = exc.outcome
+    return found
 
 
 def _interleave(

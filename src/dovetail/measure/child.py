@@ -26,6 +26,8 @@ import psutil
 
 from dovetail.core.outcome import Infeasible
 
+PROGRESS = b'{"progress"'
+"""How a line starts that is no answer yet: it says that long work goes on."""
 _POLL_S = 0.1
 _DETAIL_CHARS = 1500
 QUIET = {
@@ -90,7 +92,7 @@ class Child:
 
         Args:
             op: command name of :mod:`dovetail.worker`; also the stage named in a failure.
-            timeout_s: the child is killed when it has not answered by then.
+            timeout_s: the child is killed when it has neither answered nor reported progress for so long.
             arguments: JSON values.
 
         Raises:
@@ -105,7 +107,7 @@ class Child:
             raise self.failure(op, self._death()) from None
         watcher = _Watcher(self._process.pid, self._limit)
         try:
-            line = self._read_line(timeout_s)
+            line = self._read_answer(timeout_s)
         finally:
             self.peak_memory_bytes = max(self.peak_memory_bytes, watcher.stop())
         if watcher.exceeded:
@@ -149,6 +151,12 @@ class Child:
             detail = self._log_path.read_bytes()[self._log_start :].decode(errors="replace")
         again = reproduce_command(self._requests.values())
         return ChildFailure(Infeasible(stage=stage, reason=reason, detail=detail[-_DETAIL_CHARS:], reproduce=again))
+
+    def _read_answer(self, timeout_s: float) -> bytes | None:
+        """The next line that is no report of progress, as :meth:`_read_line` gives it."""
+        while (line := self._read_line(timeout_s)) is not None and line.startswith(PROGRESS):
+            pass
+        return line
 
     def _read_line(self, timeout_s: float) -> bytes | None:
         """One answer; empty when the child died, ``None`` at the time limit."""

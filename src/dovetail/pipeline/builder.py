@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import time
 from dataclasses import dataclass
@@ -18,7 +19,9 @@ from dovetail.measure.arena import Conditions
 from dovetail.measure.child import Child, ChildFailure
 from dovetail.pipeline.job import Job
 
-BUILD_LIMIT_S = 900.0
+BUILD_LIMIT_S, LEAST_BUILD_S = 900.0, 1.0
+BUDGET = "budget"
+"""Stage of what failed for want of time alone: with more of it the same may succeed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,11 +44,15 @@ class Builder:
     Attributes:
         score: arguments of the worker's scorer, for passes that look at quality; ``None`` while there are none.
         built: passes that really ran.
+        sensitivity: layer → quality drop that it causes alone when quantised, once a pass has measured it.
+        deadline: of a build, on the monotonic clock; nothing is built beyond it.
     """
 
     def __init__(self, job: Job, cache: Path, conditions: Conditions) -> None:
         self._job, self._cache, self._conditions = job, cache, conditions
         self.score: dict[str, Any] | None = None
+        self.sensitivity: dict[str, float] = {}
+        self.deadline = math.inf
         self._failed: dict[str, Infeasible] = {}
         self.built = 0
 
@@ -59,8 +66,11 @@ class Builder:
             key = self._key(recipe.passes[:last])
             if key in self._failed:
                 return self._failed[key]
-            step = self._step(key, current, recipe.passes[last - 1], limit_s)
+            left_s = self.deadline - time.monotonic()
+            step = self._step(key, current, recipe.passes[last - 1], max(LEAST_BUILD_S, min(limit_s, left_s)))
             if isinstance(step, Infeasible):
+                if time.monotonic() >= self.deadline:
+                    return Infeasible(stage=BUDGET, reason="the budget ended while it was being built")
                 self._failed[key] = step
                 return step
             current, seconds, notes = step.model, seconds + step.seconds, (*notes, *step.notes)
@@ -87,8 +97,7 @@ class Builder:
         folder = self._cache / "models" / key
         done = folder / "built.json"
         if done.exists():
-            row = json.loads(done.read_text())
-            return _from_row(folder, row)
+            return self._from_row(folder, json.loads(done.read_text()))
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         needs_score = step.name == "float_islands"
@@ -122,13 +131,15 @@ class Builder:
         partial.write_text(json.dumps(row))
         partial.replace(done)
         self.built += 1
-        return _from_row(folder, row)
+        return self._from_row(folder, row)
+
+    def _from_row(self, folder: Path, row: dict[str, Any]) -> Built:
+        measured = folder / "sensitivity.json"
+        if measured.exists():
+            self.sensitivity = {layer["layer"]: layer["drop"] for layer in json.loads(measured.read_text())["layers"]}
+        model = Model(path=folder / row["file"], format=row["format"])
+        return Built(model=model, seconds=row["seconds"], notes=tuple(row.get("notes", ())))
 
     def _folder(self, split: str) -> str | None:
         found = self._job.splits.get(split)
         return None if found is None else str(found.folder)
-
-
-def _from_row(folder: Path, row: dict[str, Any]) -> Built:
-    model = Model(path=folder / row["file"], format=row["format"])
-    return Built(model=model, seconds=row["seconds"], notes=tuple(row.get("notes", ())))

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from dovetail.core.errors import DovetailError
 from dovetail.core.measurement import Interval
 from dovetail.core.outcome import CandidateRecord, Infeasible
 from dovetail.data.looks import record_look
-from dovetail.devices.probe import disturbance
+from dovetail.devices.probe import Disturbance, disturbance
 from dovetail.measure.arena import Conditions, Contestant, Duel, Runner, duel
 from dovetail.measure.child import ChildFailure
 from dovetail.measure.statistics import min_samples, supported_quantiles
@@ -52,6 +52,7 @@ class Final:
             certificates.
         default_baseline: recipe key of the original as its first runtime runs it by default.
         best_baseline: recipe key of the fastest baseline that keeps the quality.
+        counted: recipe keys of the baselines that were measured and keep the quality.
         finalists: recipe keys of the candidates that were measured, best first.
         duel: the raw material, for the evidence file.
     """
@@ -59,6 +60,7 @@ class Final:
     records: Mapping[str, CandidateRecord]
     default_baseline: str
     best_baseline: str
+    counted: frozenset[str]
     finalists: tuple[str, ...]
     duel: Duel
 
@@ -167,8 +169,9 @@ class Finals:
         return [*self._candidates(race)[:count], *self._lossy(race)]
 
     def _lossy(self, race: Race) -> list[CandidateRecord]:
-        """Baselines in lower precision that may be the fastest."""
-        return [r for r in self._rivals(race, {}) if not race.proposal(r).lossless]
+        """Baselines in lower precision that may be the fastest, one of those whose outputs are the same."""
+        near = [r for r in race.as_fast(race.baselines()) if not race.proposal(r).lossless]
+        return list({race.proposal(r).quality_key: r for r in reversed(near)}.values())[::-1]
 
     def _units_seen(self, race: Race, record: CandidateRecord) -> int:
         quality = race.quality_of(record)
@@ -253,15 +256,15 @@ class Finals:
             on_round=on_round,
         )
         after = disturbance()
-        steal = None if before.steal_s is None or after.steal_s is None else after.steal_s - before.steal_s
-        return replace(found, failures={**failures, **found.failures}, steal_s=steal)
+        return replace(found, failures={**failures, **found.failures}, **_disturbed(before, after))
 
     # -- the finals --------------------------------------------------------------------------------------------------
 
     def run(self, race: Race, on_round: Callable[[], None] = lambda: None) -> Final:
         """Chooses finalists, certifies their quality, and measures them in fresh processes beside the baselines that count."""
         chosen, default = self._chosen(race), race.default()
-        quality, lost = self._certify_quality(race, [*chosen, *self._lossy(race)])
+        lossy = self._lossy(race)
+        quality, lost = self._certify_quality(race, [*chosen, *lossy])
         baselines = self._rivals(race, quality)
         compared = {r.recipe.key: r for r in (*chosen, *baselines, default)}
         timed = [r for key, r in compared.items() if key not in lost]
@@ -270,11 +273,13 @@ class Finals:
         best = self._best_baseline([*baselines, default], found)
         judge = Judge(self._job, found, best.recipe.key, best.label, max(1, len(chosen)))
         records = {key: judge.certified(record, quality.get(key)) for key, record in compared.items()}
-        timed_finalists = (r.recipe.key for r in chosen if r.recipe.key in found.measurements)
+        records |= {r.recipe.key: _refused(r, quality) for r in lossy if r.recipe.key not in compared | lost}
+        timed_finalists = (r.recipe.key for r in chosen if records[r.recipe.key].infeasible is None)
         return Final(
             records=records,
             default_baseline=default.recipe.key,
             best_baseline=best.recipe.key,
+            counted=frozenset(r.recipe.key for r in (*baselines, default) if records[r.recipe.key].infeasible is None),
             finalists=tuple(sorted(timed_finalists, key=lambda key: found.measurements[key].latency_s)),
             duel=found,
         )
@@ -299,8 +304,8 @@ class Finals:
         return race.as_fast([r for r in race.baselines() if counts(r)])[:2]
 
     def _best_baseline(self, baselines: Sequence[CandidateRecord], found: Duel) -> CandidateRecord:
-        """The fastest that was measured."""
-        timed = [r for r in baselines if r.recipe.key in found.measurements]
+        """The fastest that was measured to the end."""
+        timed = [r for r in baselines if r.recipe.key in found.measurements and r.recipe.key not in found.failures]
         if not timed:
             reasons = "; ".join(failure.reason for failure in found.failures.values())
             raise DovetailError(f"no baseline could be measured: {reasons}", hint="run it again; finished trials are kept")
@@ -334,6 +339,30 @@ class Finals:
             seed=self._job.wish.seed,
         )
         return dict(zip(rows, certificates, strict=True)), lost
+
+
+def _disturbed(before: Disturbance, after: Disturbance) -> dict[str, Any]:
+    """What changed between two readings, as fields of a :class:`Duel`."""
+
+    def grown(start: float | None, end: float | None) -> float | None:
+        return None if start is None or end is None else end - start
+
+    clocks = before.frequency_hz, after.frequency_hz
+    return {
+        "steal_s": grown(before.steal_s, after.steal_s),
+        "throttled_s": grown(before.throttled_s, after.throttled_s),
+        "thermal_events": grown(before.thermal_events, after.thermal_events),
+        "clock_ratio": clocks[1] / clocks[0] if clocks[0] and clocks[1] else None,
+    }
+
+
+def _refused(record: CandidateRecord, quality: Mapping[str, Certificate]) -> CandidateRecord:
+    """A baseline whose quality was judged and which is not among those measured: it does not count, or is not as fast."""
+    certificate = quality.get(record.recipe.key)
+    if certificate is None:
+        return record
+    reason = "" if certificate.verdict is Verdict.CERTIFIED else certificate.reason or certificate.claim
+    return replace(record, certificates=(certificate,), reason=reason)
 
 
 def _acceptable(certificate: Certificate, margin: float | None) -> bool:

@@ -36,7 +36,7 @@ class Judge:
     def certified(self, record: CandidateRecord, quality: Certificate | None) -> CandidateRecord:
         """The record with its measurement, speed-up over the best baseline and certificates; infeasible when not measured."""
         key = record.recipe.key
-        if key not in self.found.measurements:
+        if key in self.found.failures or key not in self.found.measurements:
             lost = self.found.failures.get(key) or Infeasible(stage="measure", reason="it was not measured")
             return replace(record, infeasible=lost)
         certificates = [] if quality is None else [quality]
@@ -64,8 +64,15 @@ class Judge:
         )
 
     def _notes(self, key: str) -> tuple[str, ...]:
-        processes = self.found.measurements[key].block_medians_s
-        note = drift_note(processes[0], processes[-1], steal_share=self.found.steal_share(self.job.environment.cores))
+        processes, found = self.found.measurements[key].block_medians_s, self.found
+        note = drift_note(
+            processes[0],
+            processes[-1],
+            steal_share=found.steal_share(self.job.environment.cores),
+            throttled_s=found.throttled_s or 0.0,
+            thermal_events=found.thermal_events or 0,
+            clock_ratio=found.clock_ratio,
+        )
         return (note,) if note else ()
 
     def _limit(self, constraint: Constraint, record: CandidateRecord) -> Certificate:

@@ -5,10 +5,11 @@ Read :func:`optimize` from top to bottom; every line is one stage.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dovetail import plugins
@@ -18,7 +19,7 @@ from dovetail.core.serial import decode, encode
 from dovetail.measure.arena import Conditions
 from dovetail.measure.lock import measuring
 from dovetail.pipeline import deliver, explaining, results
-from dovetail.pipeline.builder import Builder
+from dovetail.pipeline.builder import BUDGET, Builder
 from dovetail.pipeline.describe import MEMORY_SHARE, Request, describe
 from dovetail.pipeline.finals import Final, Finals
 from dovetail.pipeline.interrupt import Interrupt
@@ -29,6 +30,9 @@ from dovetail.report.progress import Progress, SilentProgress
 from dovetail.search.journal import Journal
 from dovetail.search.race import Goal, Race, Strategy
 from dovetail.search.space import Proposal, Traits, enumerate_space
+
+MEMORY_SLACK = 1.1
+"""Resident memory in a quick look, relative to a limit, above which a recipe surely breaks it: processes differ a little."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +72,7 @@ def optimize(request: Request, progress: Progress | None = None, strategy: Strat
             search(fit, lambda: interrupt.requested)
             final = conclude(fit)
             result = results.assemble(job, fit.race, final, ledger, request.command)
+            result = replace(result, sensitivity=fit.builder.sensitivity)
             with ledger.stage("explain"):
                 progress.stage("explain", None)
                 result = explaining.explain(job, fit.finals, result)
@@ -155,10 +160,11 @@ def _space(job: Job, margin: float | None = None) -> tuple[Proposal, ...]:
 
 
 def _goal(job: Job, trials: Trials) -> Goal:
-    sizes = [c.bound for c in job.wish.constraints if c.metric == "size_bytes"]
+    bounds = {c.metric: c.bound for c in job.wish.constraints}
+    size, memory = bounds.get("size_bytes", math.inf), MEMORY_SLACK * bounds.get("memory_bytes", math.inf)
 
     def feasible(record: CandidateRecord) -> bool:
-        return record.is_baseline or all(record.size_bytes is None or record.size_bytes <= bound for bound in sizes)
+        return record.is_baseline or ((record.size_bytes or 0.0) <= size and (record.memory_bytes or 0.0) <= memory)
 
     units = job.splits["certification"].units if "certification" in job.splits else 0
     margin = job.wish.max_drop.margin(trials.reference_value()) if job.judged else None
@@ -169,12 +175,15 @@ def search(fit: Fit, stop: Callable[[], bool]) -> None:
     """Tries recipes until nothing could win any more, the budget's share is used, or the user stops it."""
     fit.progress.stage("search", len(fit.race.space))
     _replay(fit)
+    fit.builder.deadline = fit.deadline
     while not stop() and time.monotonic() < fit.deadline - fit.finals.estimate_s(fit.race):
         proposal = fit.race.ask()
         if proposal is None:
             break
         with fit.ledger.stage("trials"):
             record = fit.trials.run(proposal, fit.race)
+        if record.infeasible is not None and record.infeasible.stage == BUDGET:
+            break
         fit.race.tell(record)
         fit.journal.add("trial", proposal.recipe.key, {"record": encode(record)})
         fit.progress.advance(1, record.label)

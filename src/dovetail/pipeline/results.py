@@ -22,6 +22,7 @@ def assemble(job: Job, race: Race, final: Final, ledger: Ledger, command: str) -
     answer = verdict.decide(
         finalists,
         baseline,
+        others=[r for key, r in final.records.items() if key in final.counted and key != final.best_baseline],
         objective=job.wish.objective,
         judged=job.judged,
         margin=race.goal.margin,
@@ -30,8 +31,9 @@ def assemble(job: Job, race: Race, final: Final, ledger: Ledger, command: str) -
         certifiable="certification" in job.splits,
     )
     _against_best_baseline(race, final)
-    for record in final.records.values():
-        race.tell(replace(record, quality=race.quality_of(record)))
+    for key, record in final.records.items():
+        seen = record.speedup if record.measurement else race.records[key].speedup
+        race.tell(replace(record, speedup=seen, quality=race.quality_of(record)))
     fates = {key: Fate.FINALIST for key in final.finalists}
     if answer.beats:
         fates[answer.winner] = Fate.WINNER
@@ -78,7 +80,8 @@ def _against_best_baseline(race: Race, final: Final) -> None:
     """Quick looks were taken against the anchor; the report compares everything with the best baseline."""
     reference = race.records[final.best_baseline].speedup
     for record in list(race.records.values()):
-        if record.speedup is None or reference is None or record.recipe.key in final.records:
+        known = final.records.get(record.recipe.key)
+        if record.speedup is None or reference is None or (known is not None and known.measurement is not None):
             continue
         point, low, high = (v / reference.point for v in (record.speedup.point, record.speedup.low, record.speedup.high))
         race.tell(replace(record, speedup=Interval(point=point, low=low, high=high)))

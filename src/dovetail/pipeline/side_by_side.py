@@ -37,7 +37,6 @@ def side_by_side(
     Returns:
         What ``work`` gave, or why there is nothing, in the order of the contestants.
     """
-    share = max(1, machine.cores // AT_ONCE)
     results: list[T | Infeasible] = []
 
     def attempt(runner: Runner, position: int) -> T | Infeasible:
@@ -48,17 +47,20 @@ def side_by_side(
             return exc.outcome
 
     for start in range(0, len(contestants), AT_ONCE):
-        group = [replace(c, recipe=_sharing(c.recipe, machine, share)) for c in contestants[start : start + AT_ONCE]]
+        group = contestants[start : start + AT_ONCE]
+        share = max(1, machine.cores // len(group))
         # The processes are started here and not in the pool: each ends with the thread that started it.
-        runners = [Runner(contestant, conditions, ready=False) for contestant in group]
+        runners = [Runner(replace(c, recipe=_sharing(c.recipe, machine, share)), conditions, ready=False) for c in group]
+        pool = ThreadPoolExecutor(AT_ONCE)
         try:
-            with ThreadPoolExecutor(AT_ONCE) as pool:
-                results += pool.map(attempt, runners, range(start, start + len(runners)))
-        finally:
+            running = [pool.submit(attempt, runner, start + at) for at, runner in enumerate(runners)]
+            results += [future.result() for future in running]
+        finally:  # after an interrupt the pool waits for calls that only the end of their process ends
             for runner in runners:
                 runner.dismiss()
             for runner in runners:
                 runner.close()
+            pool.shutdown()
     return results
 
 

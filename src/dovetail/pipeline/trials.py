@@ -12,7 +12,6 @@ import numpy as np
 
 from dovetail.certify.quality import quality_drop
 from dovetail.core.errors import DataError, ModelError
-from dovetail.core.measurement import Interval
 from dovetail.core.outcome import CandidateRecord, Fate, Infeasible, Quality
 from dovetail.core.protocols import Array, Metric
 from dovetail.measure.arena import Conditions, Contestant, Runner
@@ -25,6 +24,8 @@ from dovetail.search.space import Proposal
 
 FIRST_UNITS = 256
 FIRST_LOOK_S = 2.0
+SEARCH_RESAMPLES = 400
+"""Of the bootstrap while searching, where intervals choose and prove nothing; some metrics take long to compute."""
 LOSSLESS_TOLERANCE = 1e-3
 """Greatest relative difference of outputs, max|y − ŷ| / max|y|, that counts as rounding."""
 
@@ -142,9 +143,8 @@ class Trials:
         chosen = spread(units, self._job.splits["selection"].units)
         original = np.load(self.reference("selection"), allow_pickle=False)[chosen]
         candidate = self.score(runner, proposal.quality_key, "selection", units)
-        if len(original) < 2:
-            return _single(metric, original, candidate)
-        return quality_drop(metric, original, candidate, split="selection", seed=self._job.wish.seed)
+        seed = self._job.wish.seed
+        return quality_drop(metric, original, candidate, split="selection", resamples=SEARCH_RESAMPLES, seed=seed)
 
     def score(self, runner: Runner, quality_key: str, split: str, units: int | None = None) -> Array:
         """The metric's rows of a recipe on a split, from disk where they were made before."""
@@ -217,15 +217,6 @@ class Trials:
     def _metric(self) -> Metric:
         assert self._job.metric is not None, "quality is judged only where there is a metric"
         return self._job.metric
-
-
-def _single(metric: Metric, original: Array, candidate: Array) -> Quality:
-    """One unit has a drop but no interval: it may be anything within the metric's own size."""
-    reference, value = metric.value(original), metric.value(candidate)
-    drop = reference - value if metric.higher_is_better else value - reference
-    width = max(1.0, abs(reference))
-    interval = Interval(point=drop, low=drop - width, high=drop + width)
-    return Quality(split="selection", n=len(original), value=value, reference=reference, drop=interval)
 
 
 def spread(count: int, total: int) -> list[int]:

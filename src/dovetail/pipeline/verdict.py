@@ -33,6 +33,7 @@ def decide(
     finalists: Sequence[CandidateRecord],
     baseline: CandidateRecord,
     *,
+    others: Sequence[CandidateRecord] = (),
     objective: str,
     judged: bool,
     margin: float | None = None,
@@ -44,7 +45,8 @@ def decide(
 
     Args:
         finalists: measured candidates with their certificates.
-        baseline: the best baseline, measured.
+        baseline: the fastest baseline, measured.
+        others: further baselines that count, measured: they may need less memory, or meet limits that the fastest misses.
         objective: ``latency``, ``throughput``, ``size`` or ``memory``.
         judged: whether quality could be judged.
         margin: permitted drop in the metric's unit.
@@ -54,24 +56,30 @@ def decide(
     """
     ran = sorted((r for r in finalists if r.infeasible is None), key=lambda r: cost(r, objective))
     within = [r for r in ran if limits_hold(r)]
-    better = [r for r in within if improves(r, baseline, objective)]
+    rival = min((baseline, *others), key=lambda r: cost(r, objective)) if objective in ("size", "memory") else baseline
+    better = [r for r in within if improves(r, rival, objective)]
     certain = [r for r in better if judged and proved(r)]
     if certain:
-        return _won(certain[0], baseline, objective, FitStatus.CERTIFIED, "")
+        return _won(certain[0], rival, objective, FitStatus.CERTIFIED, "")
     open_ = [r for r in better if not judged or probably_keeps(r, margin)]
     if open_:
         reason = "quality not certified: no data" if not judged else _quality_reason(open_[0])
-        return _won(open_[0], baseline, objective, FitStatus.BEST_EFFORT, reason)
+        return _won(open_[0], rival, objective, FitStatus.BEST_EFFORT, reason)
     if limits_hold(baseline):
         if not ran and not finished:
             headline = f"{baseline.label} so far: the budget ended before a candidate could be measured"
             return Answer(status=FitStatus.BEST_EFFORT, headline=headline, winner=baseline.recipe.key, beats=False)
-        return _baseline_wins(baseline, ran, judged and certifiable)
+        return _baseline_wins(rival if limits_hold(rival) else baseline, ran, judged and certifiable)
     meets = [r for r in within if not judged or proved(r)] or [r for r in within if probably_keeps(r, margin)]
     if meets:
         return _meets(meets[0], judged)
+    slower = sorted((r for r in others if limits_hold(r)), key=lambda r: cost(r, objective))
+    if slower:
+        headline = f"{slower[0].label} meets the limits, which the faster baseline {baseline.label} misses"
+        status = FitStatus.CERTIFIED if judged and certifiable else FitStatus.BEST_EFFORT
+        return Answer(status=status, headline=headline, winner=slower[0].recipe.key, beats=False)
     keeping = [r for r in ran if not judged or proved(r) or probably_keeps(r, margin)]
-    return _infeasible([*keeping, baseline], constraints)
+    return _infeasible([*keeping, baseline, *others], constraints)
 
 
 def cost(record: CandidateRecord, objective: str) -> float:

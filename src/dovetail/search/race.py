@@ -24,7 +24,7 @@ PHASE_SPREAD = 0.05
 """What the ratio of two quick looks may move by beside that, in log ratio, since they were taken in different minutes."""
 TUNE_WITHIN = 0.25
 """Log gain that an option may bring whose effect in this runtime was not seen yet."""
-LOOK_ERROR = 0.02
+LOOK_ERROR = 0.03
 """Standard error, in log ratio, of what an option seemed to gain between two quick looks."""
 BASELINE_WITHIN = 4.0
 """Cost relative to the best above which a runtime's other options are not tried on the original."""
@@ -164,7 +164,7 @@ class Race:
             order = self._shuffled if self.strategy is Strategy.RANDOM else self.space
             baselines_first = sorted(order, key=lambda p: not p.baseline)
             return next((p for p in baselines_first if p.recipe.key not in self.records), None)
-        return self._next_baseline() or self._next_first_look() or self._next_tuned()
+        return self._next_baseline() or self._next_threads() or self._next_first_look() or self._next_tuned()
 
     def _next_baseline(self) -> Proposal | None:
         """Usual options of every runtime first, then others of those that are not hopelessly slow."""
@@ -173,6 +173,24 @@ class Race:
             if not proposal.recipe.options:
                 return proposal
             if usual and min(map(self._log_cost, usual)) <= self._bar() + math.log(BASELINE_WITHIN):
+                return proposal
+        return None
+
+    def _next_threads(self) -> Proposal | None:
+        """Another thread count for the best candidate so far, where its effect in that runtime was not seen yet.
+
+        It can be worth more than any rewriting of the graph, and what is best sets the bar for all that follows.
+        """
+        candidates = [r for r in self._ok() if not r.is_baseline and self.passes(r)]
+        best = min(candidates, key=self._log_cost, default=None)
+        if best is None or self._log_cost(best) > self._best():
+            return None
+        seen, options = self._gains(), dict(best.recipe.options)
+        for proposal in self.space:
+            if proposal.recipe.key in self.records or proposal.family != self.proposal(best).family:
+                continue
+            changed = self._changed(options, proposal)
+            if [name for name, *_ in changed] == ["threads"] and (proposal.recipe.runtime, *changed[0]) not in seen:
                 return proposal
         return None
 

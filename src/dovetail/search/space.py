@@ -27,10 +27,10 @@ class Traits:
     Attributes:
         kinds: operator types in the graph.
         quantised: the graph holds quantise/dequantise pairs already.
-        free_dims: symbolic dimension → the size that all samples share; empty when sizes vary or nothing is symbolic.
+        free_dims: symbolic dimension → its size in every call; empty when one varies, nobody tells it, or none is symbolic.
         has_calibration: there are calibration samples.
         lossless_only: no quality can be judged, so outputs must not change.
-        fixed_sizes: all samples have the same input shapes.
+        fixed_sizes: every call has the same input shapes.
         native: the model's own format, where that is not ONNX; empty where it is.
         margin: permitted quality drop in the metric's unit, for passes that aim at it; ``None`` when it is not known.
     """
@@ -136,7 +136,7 @@ def _chains(traits: Traits, environment: Environment) -> Iterator[Chain]:
     if traits.has_calibration:
         yield from _static_int8(clean, traits, environment)
     if traits.kinds & {"MatMul", "Gemm"}:
-        yield Chain(label="dynamic int8", passes=(*clean, spec("quantize_dynamic")), gain=(0.5, 3.0))
+        yield Chain(label="dynamic int8", passes=(*clean, spec("quantize_dynamic", **_safe(environment))), gain=(0.5, 3.0))
         yield Chain(label="int8 weights", passes=(*clean, spec("weight_only", bits=8)), gain=(0.5, 1.5))
         yield Chain(label="int4 weights", passes=(*clean, spec("weight_only", bits=4)), gain=(0.5, 1.5))
     half = (*clean, spec("float16", compute="float32"))
@@ -145,9 +145,8 @@ def _chains(traits: Traits, environment: Environment) -> Iterator[Chain]:
 
 def _static_int8(clean: tuple[PassSpec, ...], traits: Traits, environment: Environment) -> Iterator[Chain]:
     """Static 8-bit recipes; where the chip has no 8-bit dot product, ranges are halved so that sums cannot saturate."""
-    exact = bool(INT8_DOT & set(environment.isa))
-    gain = (0.5, 5.0) if exact else (0.4, 2.0)
-    safe: dict[str, object] = {} if exact else {"reduce_range": True}
+    safe = _safe(environment)
+    gain = (0.4, 2.0) if safe else (0.5, 5.0)
     model_type = {"model_type": "transformer"} if traits.transformer else {}
 
     def static(label: str, like: str = "int8", **params: object) -> Chain:
@@ -172,6 +171,11 @@ def _static_int8(clean: tuple[PassSpec, ...], traits: Traits, environment: Envir
     if traits.transformer:
         yield static("int8 smooth", like="", smooth=0.5)
         yield static("int8 matrix products", like="", include_types=["MatMul", "Gemm"])
+
+
+def _safe(environment: Environment) -> dict[str, object]:
+    """Parameters of 8-bit passes where the chip adds products of 8 bits up in 16: weights of 7 bits cannot saturate there."""
+    return {} if INT8_DOT & set(environment.isa) else {"reduce_range": True}
 
 
 def _format(params: Mapping[str, object]) -> str:

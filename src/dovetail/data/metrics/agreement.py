@@ -8,8 +8,9 @@ judged by its whole sequence.
 needs. An output of fewer than 8 numbers per unit has no spread worth the name; there ȳ is the mean over all units of the split,
 per element, and ‖y − ȳ‖ its root mean square over them. Where the original's output is constant, equality up to 1e-6 agrees.
 
-The kind is ``class`` for a single float output ``[N, C]`` with C from 2 to 100,000, unless it is a reconstruction (C equals the
-last axis of an input) or an embedding (rows of length 1 with negative numbers); ``value`` otherwise. The user may force either.
+The kind is ``class`` for a single float output ``[N, C]`` with C from 2 to 100,000, unless it is a list (N is neither 1 nor the
+first axis of an input), a reconstruction (C equals the last axis of an input) or an embedding (rows of length 1 with negative
+numbers); ``value`` otherwise. The user may force either.
 """
 
 from __future__ import annotations
@@ -70,6 +71,17 @@ class Agreement(RowMetric):
         rows = [self.row([_one(outputs, i)], [], [_one(reference, i)]) for i in range(size)]
         return np.stack(rows)
 
+    def row_alone(self, outputs: Outputs, labels: Array | None, reference: Outputs | None = None) -> Array:
+        """All of the outputs count, whatever their first axis is: detections, frames, a fixed batch."""
+        assert reference is not None
+        if self.kind == "value":
+            return self.row([outputs], [], [reference])
+        at = self._judged[0]
+        if outputs[at].shape != reference[at].shape:
+            return np.zeros(1)
+        share: Array = self._same_class(outputs, reference).mean(keepdims=True)
+        return share
+
     def row(self, outputs: Sequence[Outputs], labels: Sequence[Any], reference: Sequence[Outputs] | None = None) -> Array:
         """1 where all judged outputs agree; by class, the number of samples that do and the number of samples."""
         assert reference is not None
@@ -119,6 +131,9 @@ def _looks_like_classes(binding: Binding, judged: tuple[int, ...]) -> bool:
     rows = [binding.reference.get(i)[at] for i in range(min(_PEEK, len(binding.reference)))]
     if any(y.dtype.kind != "f" or y.ndim != 2 for y in rows) or len({y.shape[1] for y in rows}) != 1:
         return False
+    samples = {1, *(spec.shape[0] for spec in binding.inputs if spec.shape)}
+    if any(len(y) not in samples for y in rows):
+        return False  # detections, or other lists
     n_classes = rows[0].shape[1]
     reconstruction = any(spec.shape and spec.shape[-1] == n_classes for spec in binding.inputs)
     y = np.concatenate(rows)

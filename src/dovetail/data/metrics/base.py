@@ -108,6 +108,20 @@ class RowMetric(ABC):
             DataError: outputs or labels have a shape or range that the metric cannot judge.
         """
 
+    def row_alone(self, outputs: Outputs, labels: Array | None, reference: Outputs | None = None) -> Array:
+        """Row ``[k]`` of a unit of one sample that ran by itself, whose outputs need not have an axis over samples.
+
+        Args:
+            outputs: the session's outputs, whole.
+            labels: ``[1, ...]``.
+            reference: the original's outputs of the sample.
+
+        Raises:
+            DataError: as for :meth:`rows_batch`.
+        """
+        row: Array = self.rows_batch(outputs, labels, reference)[0]
+        return row
+
     @abstractmethod
     def row(self, outputs: Sequence[Outputs], labels: Sequence[Any], reference: Sequence[Outputs] | None = None) -> Array:
         """The row ``[k]`` of one unit, given each of its samples in order; ``k`` may differ from unit to unit.

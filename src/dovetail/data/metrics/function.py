@@ -68,6 +68,10 @@ class FunctionMetric(RowMetric):
             rows.append(self._called(named, None if labels is None else labels[i]))
         return np.stack(rows)
 
+    def row_alone(self, outputs: Outputs, labels: Array | None, reference: Outputs | None = None) -> Array:
+        """One call with the outputs as the model gives them."""
+        return self._called(dict(zip(self._names, outputs, strict=True)), None if labels is None else labels[0])
+
     def row(self, outputs: Sequence[Outputs], labels: Sequence[Any], reference: Sequence[Outputs] | None = None) -> Array:
         """One call for the group."""
         return self._called([dict(zip(self._names, y, strict=True)) for y in outputs], list(labels))
