@@ -91,6 +91,15 @@ def test_static_shapes_compute_shape_arithmetic_once(tmp_path: Path) -> None:
     np.testing.assert_array_equal(run(result.path, x=x)[0], run(model.path, x=x)[0])
 
 
+def test_static_shapes_say_that_one_shape_is_taken_where_any_was(tmp_path: Path) -> None:
+    notes: list[str] = []
+    ctx = replace(context(tmp_path / "out", batch=2, dims=["S=5"]), note=notes.append)
+    static = StaticShapes().apply(written(tmp_path, FLATTEN), ctx)
+    assert notes == ["takes only shape x [2, 5, 6]"]
+    StaticShapes().apply(static, replace(context(tmp_path / "again"), note=notes.append))
+    assert len(notes) == 1
+
+
 def test_static_shapes_take_sizes_from_the_data(tmp_path: Path) -> None:
     ctx = replace(context(tmp_path / "out"), calibration=Feeding({"x": normal(1, 7, 6)}))
     assert input_shape(StaticShapes().apply(written(tmp_path, FLATTEN), ctx).path) == [1, 7, 6]

@@ -14,7 +14,8 @@ from dovetail.compress.clean import Clean
 from dovetail.compress.quantize_static import QuantizeStatic
 from dovetail.core.errors import InputError, ModelError
 from dovetail.core.measurement import Environment
-from dovetail.core.protocols import Feeds, Model, PassContext
+from dovetail.core.protocols import Feeds, Model, PassContext, TensorSpec
+from dovetail.data.dataset import write_split
 from dovetail.lowering.check import Difference, compare
 from dovetail.lowering.lower import Report, lower
 from dovetail.lowering.lower_litert import LowerLitert
@@ -151,6 +152,21 @@ def apply(model: onnx.ModelProto, folder: Path, **config: object) -> Model:
     (folder / "made").mkdir()
     context = PassContext(workdir=folder / "made", environment=HERE, config=config)
     return LowerLitert().apply(Model(path=folder / "source.onnx"), context)
+
+
+def test_the_pass_fixes_a_batch_and_compares_on_batches_of_samples(tmp_path: Path, digits: Path) -> None:
+    with np.load(digits / "digits.npz") as file:
+        images = file["image"][:10]
+    image = TensorSpec(name="image", dtype="float32", shape=("N", 1, 16, 16))
+    data = write_split(tmp_path / "data", (({"image": x[None]}, i, None) for i, x in enumerate(images)), [image])
+    (tmp_path / "made").mkdir()
+    notes: list[str] = []
+    context = PassContext(
+        workdir=tmp_path / "made", environment=HERE, config={"dims": ["N=4"]}, calibration=data, note=notes.append
+    )
+    made = LowerLitert().apply(Model(path=prepared(digits / "digits.onnx", tmp_path)), context)
+    assert notes[0] == "takes only shape image [4, 1, 16, 16]"
+    assert Interpreter(str(made.path)).get_input_details()[0]["shape"].tolist() == [4, 1, 16, 16]
 
 
 def test_the_pass_names_every_operator_without_a_form(tmp_path: Path) -> None:

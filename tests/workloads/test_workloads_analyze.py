@@ -207,7 +207,7 @@ def test_shapes_that_do_not_fit(shapes: dict[str, tuple[int, ...]], message: str
 
 def test_assumed_sizes_follow_the_names_of_dimensions() -> None:
     work = analyze(model([node("Relu", ["x"], ["y"])], {"x": ["batch", "seq_len", "height", "k"]}, ["y"]))
-    assert work.assumed_dims == {"batch": 1, "seq_len": 128, "height": 224, "k": 1}
+    assert work.assumed_dims == {"batch": 1, "seq_len": 128, "height": 224, "k": 224}
 
 
 def test_every_node_model_of_the_standard_is_handled() -> None:

@@ -12,6 +12,7 @@ from dovetail.compress import settings
 from dovetail.compress.graph import files, simplify
 from dovetail.core.errors import InputError, ModelError
 from dovetail.core.protocols import Model, Pass, PassContext
+from dovetail.core.sizes import only_shape
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +48,10 @@ class StaticShapes(Pass):
         """
         config = settings.read(StaticShapesConfig, ctx.config, self.name)
         graph_model = files.load(model)
+        free = [value for value in graph_model.graph.inputs if value.shape is not None and not value.shape.is_static()]
         bind(graph_model, _sizes(graph_model.graph, config, _example_shapes(ctx)))
+        if free:
+            ctx.note(only_shape({str(value.name): list(value.shape or ()) for value in free}))
         result = files.save(simplify.simplify(graph_model), ctx.workdir)
         _check(result)
         return result

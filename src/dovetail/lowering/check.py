@@ -10,6 +10,7 @@ import numpy as np
 
 from dovetail.core.errors import ModelError
 from dovetail.core.protocols import Array, Dataset, Feeds, Outputs
+from dovetail.core.sizes import fixed_batch
 from dovetail.lowering.source import Info
 
 SAMPLES = 4
@@ -31,10 +32,19 @@ def examples(inputs: Mapping[str, Info], data: Dataset | None, seed: int) -> Ite
     """A few samples, or random feeds where there are none: normal floats, and zeros for what may be an index."""
     if data is not None and len(data):
         for index in range(min(SAMPLES, len(data))):
-            yield data.sample(index * len(data) // min(SAMPLES, len(data))).feeds
+            yield _call(inputs, data, index * len(data) // min(SAMPLES, len(data)))
         return
     random = np.random.default_rng(seed)
     yield {name: _random(info.shape, np.dtype(info.dtype), random) for name, info in inputs.items()}
+
+
+def _call(inputs: Mapping[str, Info], data: Dataset, first: int) -> Feeds:
+    """As many samples from ``first`` on as the lowered model takes at once."""
+    feeds = data.sample(first).feeds
+    shapes = {name: feed.shape for name, feed in feeds.items()}
+    count = fixed_batch({name: info.shape for name, info in inputs.items()}, shapes)
+    stacked = data.batch([(first + i) % len(data) for i in range(count)]) if count > 1 else None
+    return feeds if stacked is None else stacked
 
 
 def _random(shape: tuple[int, ...], dtype: np.dtype[np.generic], random: np.random.Generator) -> Array:

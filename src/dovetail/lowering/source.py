@@ -14,6 +14,7 @@ from onnx import numpy_helper
 
 from dovetail.core.errors import ModelError
 from dovetail.core.protocols import Array
+from dovetail.core.sizes import only_shape
 from dovetail.lowering import precision, standard
 from dovetail.lowering.names import free_name
 
@@ -161,7 +162,7 @@ def read(path: Path, dims: Mapping[str, int]) -> Source:
     opset = _opsets(model).get("", 0)
     if opset < OLDEST_OPSET:
         raise ModelError(f"the model has opset {opset}; the lowering takes {OLDEST_OPSET} and newer", where=str(path))
-    _fix_sizes(model, dims)
+    fixed = _fix_sizes(model, dims)
     constants = {i.name: numpy_helper.to_array(i) for i in model.graph.initializer}
     for value in [v for v in model.graph.input if v.name in constants]:
         model.graph.input.remove(value)
@@ -183,7 +184,7 @@ def read(path: Path, dims: Mapping[str, int]) -> Source:
         inputs=tuple(v.name for v in model.graph.input),
         outputs=tuple(v.name for v in model.graph.output),
         opset=opset,
-        notes=notes,
+        notes=[*([only_shape(fixed)] if fixed else []), *notes],
     )
     _join_nothing_empty(source)
     source.drop_dead()
@@ -227,7 +228,9 @@ def _sort(model: onnx.ModelProto, constants: Mapping[str, Array]) -> None:
     model.graph.node.extend(ordered)
 
 
-def _fix_sizes(model: onnx.ModelProto, dims: Mapping[str, int]) -> None:
+def _fix_sizes(model: onnx.ModelProto, dims: Mapping[str, int]) -> dict[str, tuple[int, ...]]:
+    """Gives every input one shape; returns those that were free."""
+    fixed: dict[str, tuple[int, ...]] = {}
     constants = {i.name for i in model.graph.initializer}
     for value in model.graph.input:
         if value.name in constants:
@@ -243,10 +246,14 @@ def _fix_sizes(model: onnx.ModelProto, dims: Mapping[str, int]) -> None:
                 what = f"the size of axis {axis} of input {value.name!r} is not fixed"
                 raise ModelError(what, hint=f"give {known}=SIZE")
             dim.dim_value = size
+            fixed[value.name] = ()
+        if value.name in fixed:
+            fixed[value.name] = tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim)
     del model.graph.value_info[:]
     for value in model.graph.output:
         if value.type.HasField("tensor_type"):
             value.type.tensor_type.ClearField("shape")
+    return fixed
 
 
 # -- constants -----------------------------------------------------------------------------------------------------------

@@ -39,7 +39,7 @@ def analyze(model: ModelProto | str | Path, *, shapes: Mapping[str, Sequence[int
     """Analyses a model at concrete input shapes.
 
     A symbolic leading dimension that is not given counts as a batch of 1; any other gets the size that
-    :mod:`dovetail.workloads.input_shapes` documents. All of these are in ``assumed_dims``. Of an ``If`` whose condition is
+    :func:`dovetail.core.sizes.assumed_size` says. All of these are in ``assumed_dims``. Of an ``If`` whose condition is
     not fixed the larger branch counts; the body of a ``Loop`` counts as often as it runs, where that is known. The attribute
     ``counted`` of their operators says which. Views (``Reshape`` and its like) move no bytes, ``Gather`` those it puts out.
 

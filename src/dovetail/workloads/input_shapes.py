@@ -1,26 +1,18 @@
 """Concrete shapes for a model's inputs: what is given, and documented assumptions for the rest.
 
-An assumption depends on the name of the symbolic dimension: 1 for a batch (any symbolic leading dimension, or a name with
-``batch``), 128 for sequences, tokens, frames and times, 224 for heights and widths, else 1. An unnamed dimension is called
-``input[axis]``.
+The assumptions are those of :func:`dovetail.core.sizes.assumed_size`. An unnamed dimension is called ``input[axis]``.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from onnx import GraphProto, TensorShapeProto, ValueInfoProto
 
 from dovetail.core.errors import InputError
+from dovetail.core.sizes import assumed_size
 from dovetail.workloads.shapes import Fact, tensor_fact
-
-_ASSUMED = (
-    (re.compile(r"batch|^n$|^b$"), 1),
-    (re.compile(r"seq|len|token|frame|time"), 128),
-    (re.compile(r"height|width|^h$|^w$"), 224),
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,15 +83,17 @@ def _fact(value: ValueInfoProto, given: Sequence[int] | None, sizes: dict[str, i
         return Fact(type=value.type)
     if given is not None:
         return tensor_fact(tensor.elem_type, list(given))
-    shape = [_size(value.name, axis, dim, sizes, assumed) for axis, dim in enumerate(tensor.shape.dim)]
+    rank = len(tensor.shape.dim)
+    shape = [_size(value.name, axis, rank, dim, sizes, assumed) for axis, dim in enumerate(tensor.shape.dim)]
     return tensor_fact(tensor.elem_type, shape)
 
 
-def _size(name: str, axis: int, dim: TensorShapeProto.Dimension, sizes: dict[str, int], assumed: dict[str, int]) -> int:
+def _size(
+    name: str, axis: int, rank: int, dim: TensorShapeProto.Dimension, sizes: dict[str, int], assumed: dict[str, int]
+) -> int:
     if dim.HasField("dim_value"):
         return int(dim.dim_value)
     label = dim.dim_param or f"{name}[{axis}]"
     if label not in sizes:
-        named = next((size for pattern, size in _ASSUMED if pattern.search(label.lower())), 1)
-        sizes[label] = assumed[label] = 1 if axis == 0 else named
+        sizes[label] = assumed[label] = assumed_size(dim.dim_param, axis, rank)
     return sizes[label]
