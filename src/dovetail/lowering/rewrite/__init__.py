@@ -24,6 +24,7 @@ STEPS = (
     fusing.skip_nothing,
     fusing.skip_pad_of_nothing,
     raw.as_reals,
+    integers.join_scales,
     centred.centre,
     integers.widen_small,
     integers.unpack_blocks,

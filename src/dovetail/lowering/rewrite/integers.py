@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from dovetail.core.protocols import Array
@@ -11,6 +13,34 @@ from dovetail.lowering.rewrite.terms import DYNAMIC
 from dovetail.lowering.source import Info, Node, Source
 
 _SMALL = frozenset({"int4", "uint4", "int2", "uint2"})
+_PAIR = frozenset({"QuantizeLinear", "DequantizeLinear"})
+
+
+def join_scales(source: Source) -> None:
+    """Computed values that repeat one scale and zero point along an axis have them once, for the whole value.
+
+    Quantisers repeat them so that ONNX Runtime leaves the float layer behind such a value alone.
+    """
+    for index, node in enumerate(source.nodes):
+        if node.op in _PAIR and node.inputs[0] not in source.constants and _repeats(source, node):
+            names = [
+                source.add_constant(f"{name}/once", source.constants[name].reshape(-1)[:1].reshape(()))
+                for name in node.inputs[1:]
+                if name
+            ]
+            attributes = {key: value for key, value in node.attributes.items() if key != "axis"}
+            source.nodes[index] = replace(node, inputs=(node.inputs[0], *names), attributes=attributes)
+
+
+def _repeats(source: Source, node: Node) -> bool:
+    """Whether a node has several scales, one for each place along its axis, and they and the zero points are all equal."""
+    scale, zero = source.constant(node, 1), source.constant(node, 2)
+    if scale is None or scale.ndim != 1 or scale.size < 2 or (node.has(2) and zero is None) or node.get("block_size"):
+        return False
+    shape, axis = source.shape(node.inputs[0]), node.get("axis", 1)
+    fits = -len(shape) <= axis < len(shape) and shape[axis] == scale.size
+    zeros = np.zeros(scale.shape) if zero is None else zero
+    return bool(fits and zeros.shape == scale.shape and (scale == scale[0]).all() and (zeros == zeros[0]).all())
 
 
 def widen_small(source: Source) -> None:
