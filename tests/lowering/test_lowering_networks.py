@@ -202,8 +202,8 @@ def test_integers_may_lie_as_far_apart_as_those_of_onnx_runtime_itself(
     quantised: bool, apart: float, own: float, accepted: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Given how far outputs lie apart, which no small model does by itself."""
-    monkeypatch.setattr("dovetail.lowering.check.compare", lambda *_: Difference(output="y", relative=apart))
-    monkeypatch.setattr("dovetail.lowering.check.own_spread", lambda *_: own)
+    monkeypatch.setattr("dovetail.lowering.check.differences", lambda *_: [Difference(output="y", relative=apart)])
+    monkeypatch.setattr("dovetail.lowering.check.own_differences", lambda *_: [Difference(output="y", relative=own)])
     scale, zero = numpy_helper.from_array(np.float32(0.1), "s"), numpy_helper.from_array(np.int8(0), "z")
     model = single(helper.make_node("Relu", ["x"], ["y"]), [1, 4], [1, 4])
     if quantised:
