@@ -364,3 +364,21 @@ def test_threads_of_the_best_are_tried_before_further_graphs_where_their_effect_
     assert order[first + 1].family == order[first].family
     assert dict(order[first + 1].recipe.options) == {"threads": 2}
     assert order[first + 2].family != order[first].family  # known by now: no further graph is tried with it first
+
+
+def test_a_runtime_that_uses_one_thread_by_itself_is_given_more_where_they_could_win():
+    knobs = {**KNOBS, "litert": (Knob(name="threads", default=None, choices=(None, 2)),)}
+    formats = {**FORMATS, "litert": frozenset({"litert"})}
+    subject = Race(
+        enumerate_space(traits(fixed_sizes=True), machine("avx2", "avx512_vnni"), knobs, formats),
+        Goal(margin=0.01, certification_units=5000),
+    )
+
+    def speed(proposal):
+        if proposal.recipe.runtime != "litert":
+            return 1.5 if is_int8(proposal) and proposal.recipe.runtime == "openvino" else 1.0
+        return 0.8 * (1.95 if dict(proposal.recipe.options).get("threads") == 2 else 1.0)
+
+    asked = play(subject, speed, lambda proposal: drop(0.0))
+    assert any(p.recipe.runtime == "litert" and dict(p.recipe.options).get("threads") == 2 for p in asked)
+    assert subject.ranked()[0].recipe.runtime == "litert"

@@ -78,6 +78,13 @@ class Goal:
         return math.inf if value is None or not math.isfinite(value) else value
 
 
+def _unseen_gain(option: str, before: object, after: object) -> float:
+    """Log gain that an option may bring whose effect was not seen; a runtime's usual number of threads may be one."""
+    if option == "threads" and isinstance(after, int) and not isinstance(before, int):
+        return max(TUNE_WITHIN, math.log(after))
+    return TUNE_WITHIN
+
+
 Z_ALPHA = 1.645
 """One-sided 95 % quantile of the normal distribution."""
 
@@ -218,12 +225,11 @@ class Race:
         """The neighbour, one option away from the best recipe of a family, that could gain most on the best of all.
 
         What an option gains is taken from pairs of recipes in the same runtime that differ in it alone; one that was never
-        seen may gain :data:`TUNE_WITHIN`.
+        seen may gain :data:`TUNE_WITHIN`, and threads as much as there are of them.
         """
-        leaders = [r for r in self.leaders() if self._log_cost(r) - 2 * TUNE_WITHIN <= self._best()]
         gains = self._gains()
         found: tuple[float, Proposal] | None = None
-        for record in leaders:
+        for record in self.leaders():
             options = dict(record.recipe.options)
             for proposal in self.space:
                 if proposal.recipe.key in self.records or proposal.family != self.proposal(record).family:
@@ -231,7 +237,7 @@ class Race:
                 changed = self._changed(options, proposal)
                 if len(changed) != 1:
                     continue
-                hoped = self._log_cost(record) - gains.get((proposal.recipe.runtime, *changed[0]), TUNE_WITHIN)
+                hoped = self._log_cost(record) - gains.get((proposal.recipe.runtime, *changed[0]), _unseen_gain(*changed[0]))
                 if hoped < self._best() and (found is None or hoped < found[0]):
                     found = hoped, proposal
         return None if found is None else found[1]
