@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -12,6 +13,13 @@ from dovetail.lowering import kernels, layout
 from dovetail.lowering.names import free_name
 from dovetail.lowering.source import Node, Source
 from dovetail.lowering.tensors import Operator, Order, Quant, Tensor, View, identity, inverse
+
+POINTWISE = frozenset({
+    "ABS", "ADD", "CAST", "CEIL", "COS", "DEQUANTIZE", "DIV", "ELU", "EXP", "FLOOR", "GELU", "HARD_SWISH", "LEAKY_RELU", "LOG",
+    "LOGISTIC", "MAXIMUM", "MINIMUM", "MUL", "NEG", "PRELU", "QUANTIZE", "RELU", "RELU6", "RELU_N1_TO_1", "ROUND", "RSQRT",
+    "SIGN", "SIN", "SQRT", "SQUARE", "SQUARED_DIFFERENCE", "SUB", "TANH",
+})  # fmt: skip
+"""Operators that work element by element on operands that broadcast."""
 
 
 class Emitter:
@@ -37,6 +45,7 @@ class Emitter:
         self._names: set[str] = set()
         self._cache: dict[tuple[object, ...], Tensor] = {}
         self._unsigned: dict[Tensor, Tensor] = {}
+        self._origins: dict[Tensor, Tensor] = {}
 
     # -- tensors -----------------------------------------------------------------------------------------------------
 
@@ -101,7 +110,8 @@ class Emitter:
         """
         made = Operator(code=code, inputs=tuple(inputs), outputs=tuple(outputs), table=table, options=options)
         kernels.require(made)
-        self.operators.append(made)
+        if code not in POINTWISE or not self._emit_on_images(made):
+            self.operators.append(made)
 
     def result(self, name: str, order: Order | None = None, quant: Quant | None = None) -> Tensor:
         """The tensor of an ONNX value about to be computed; the value is bound to it.
@@ -140,16 +150,27 @@ class Emitter:
         return self.ordered(view, identity(view.rank))
 
     def reshape(self, tensor: Tensor, shape: Sequence[int]) -> Tensor:
-        """The same bytes under another shape."""
+        """The same bytes under another shape, made of the tensor that they were computed as."""
         shape = tuple(shape)
-        if tensor.shape == shape:
-            return tensor
-        if tensor.data is not None:
+        if tensor.data is not None and tensor.shape != shape:
             return self.constant(tensor.data.reshape(shape), tensor.name, tensor.quant)
-        result = self.tensor(f"{tensor.name}/reshaped", shape, tensor.dtype, tensor.quant)
-        sizes = self.integers(shape, f"{tensor.name}/shape")
-        self.emit("RESHAPE", [tensor, sizes], [result], "ReshapeOptions", newShape=list(shape))
+        origin = self._origin(tensor)
+        for known in (tensor, origin):
+            if known.shape == shape:
+                return known
+        result = self.tensor(f"{origin.name}/reshaped", shape, tensor.dtype, tensor.quant)
+        self._emit_reshape(origin, result)
         return result
+
+    def _origin(self, tensor: Tensor) -> Tensor:
+        """The tensor whose reshape a tensor is; itself where a scale was written to one of them alone."""
+        origin = self._origins.get(tensor, tensor)
+        return origin if origin.quant is tensor.quant else tensor
+
+    def _emit_reshape(self, tensor: Tensor, result: Tensor) -> None:
+        sizes = self.integers(result.shape, f"{tensor.name}/shape")
+        self.emit("RESHAPE", [tensor, sizes], [result], "ReshapeOptions", newShape=list(result.shape))
+        self._origins[result] = tensor
 
     def _transpose(self, tensor: Tensor, places: Sequence[int], shape: Sequence[int]) -> Tensor:
         result = self.tensor(f"{tensor.name}/moved", shape, tensor.dtype, tensor.quant)
@@ -161,6 +182,33 @@ class Emitter:
         if key not in self._cache:
             self._cache[key] = make()
         return self._cache[key]
+
+    # -- lines of images one high ------------------------------------------------------------------------------------
+
+    def image(self, line: Tensor) -> Tensor | None:
+        """The images one high that a tensor ``[samples, length, channels]`` was reshaped from, if it was."""
+        origin = self._origin(line)
+        return origin if len(line.shape) == 3 and origin.shape == _high(line.shape) else None
+
+    def _emit_on_images(self, op: Operator) -> bool:
+        """Emits an operator on the images whose lines it is given, which keeps reshapes from standing between operators."""
+        (line,) = op.outputs
+        operands = [self._as_image(tensor) for tensor in op.inputs]
+        if len(line.shape) != 3 or None in operands or all(t is None or t.data is not None for t in op.inputs):
+            return False
+        image = self.tensor(f"{line.name}/image", _high(line.shape), line.dtype, line.quant)
+        self.operators.append(replace(op, inputs=tuple(operands), outputs=(image,)))
+        self._emit_reshape(image, line)
+        return True
+
+    def _as_image(self, operand: Tensor | None) -> Tensor | None:
+        """An operand of lines for images; ``None`` where it is no image."""
+        if operand is None or operand.data is None:
+            return None if operand is None else self.image(operand)
+        if operand.data.size == 1:
+            return operand
+        few = operand.quant is None or operand.quant.per_tensor
+        return self.reshape(operand, _high(operand.shape)) if few and len(operand.shape) == 3 else None
 
     # -- reals and integers ------------------------------------------------------------------------------------------
 
@@ -227,6 +275,11 @@ class Emitter:
         """Reports an adjustment, once."""
         if text not in self.notes:
             self.notes.append(text)
+
+
+def _high(shape: Sequence[int]) -> tuple[int, ...]:
+    """``[samples, length, channels]`` as the shape of images one high."""
+    return (*shape[:1], 1, *shape[1:])
 
 
 def places(view: View, axes: Sequence[int]) -> list[int]:

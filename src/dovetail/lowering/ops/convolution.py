@@ -9,7 +9,6 @@ import numpy as np
 from dovetail.core.errors import ModelError
 from dovetail.core.protocols import Array
 from dovetail.lowering.emitter import Emitter
-from dovetail.lowering.layout import reshaped
 from dovetail.lowering.ops.elementwise import centred
 from dovetail.lowering.ops.types import REAL, bind, carried
 from dovetail.lowering.ops.weights import stored, unpacked_in_advance
@@ -103,15 +102,6 @@ def images(shape: Sequence[int]) -> tuple[int, ...]:
     return (1, shape[2]) if len(shape) == 3 else tuple(shape[2:])
 
 
-def _image_view(em: Emitter, x: View) -> View:
-    if x.rank == 4:
-        return x
-    n, c, length = x.shape
-    order = reshaped(x.shape, (n, c, 1, length), x.order)
-    assert order is not None, "an axis of size 1 goes anywhere"
-    return View(em.reshape(x.tensor, [(n, c, 1, length)[axis] for axis in order]), order)
-
-
 def as_image(w: Array) -> Array:
     """Weights of one spatial axis as those of images one high."""
     return w.reshape(*w.shape[:2], 1, w.shape[2]) if w.ndim == 3 else w
@@ -133,7 +123,10 @@ def as_images(node: Node, spatial: int) -> Node:
 
 def image_input(em: Emitter, node: Node, x: View) -> tuple[Node, Tensor]:
     """The operator and its input in terms of images stored channels last."""
-    return as_images(node, x.rank - 2), em.ordered(_image_view(em, x), NHWC)
+    if x.rank == 4:
+        return node, em.ordered(x, NHWC)
+    line = em.ordered(x, channels_last(3))
+    return as_images(node, 1), em.reshape(line, (line.shape[0], 1, *line.shape[1:]))
 
 
 def image_result(em: Emitter, node: Node, quant: Quant | None) -> Tensor:

@@ -103,8 +103,7 @@ def _chain(em: Emitter, node: Node, code: str, views: list[View], quant: Quant |
     tensors, order = aligned(em, views)
     m, current = Maths(em, node.output), tensors[0]
     for tensor in tensors[1:]:
-        current = m.apply(code, current, tensor)
-        current.quant = quant
+        current = m.apply(code, current, tensor, quant=quant)
     bind(em, node.output, current, order) if quant is None else em.bind(node.output, View(current, order))
 
 
@@ -210,8 +209,7 @@ def _quantised_bound(em: Emitter, node: Node, view: View, quant: Quant, limits: 
         if isinstance(limit, View):
             raise ModelError(f"{node.op} {node.output!r} is quantised and computes its bounds at run time")
         number = quant.quantise(np.full((1,) * view.rank, limit, np.float32))
-        current = m.apply(code, current, em.constant(number, f"{node.output}/limit", quant))
-        current.quant = quant
+        current = m.apply(code, current, em.constant(number, f"{node.output}/limit", quant), quant=quant)
     em.bind(node.output, View(current, view.order))
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from dovetail.core.protocols import Array
 from dovetail.lowering.emitter import Emitter
 from dovetail.lowering.ops import types
-from dovetail.lowering.tensors import Tensor
+from dovetail.lowering.tensors import Quant, Tensor
 
 Number = Tensor | float
 _FUSED = {"ADD": "AddOptions", "SUB": "SubOptions", "MUL": "MulOptions", "DIV": "DivOptions"}
@@ -25,13 +25,15 @@ class Maths:
         self.em = em
         self.name = name
 
-    def apply(self, code: str, *operands: Number, dtype: str = "", activation: str = "NONE") -> Tensor:
+    def apply(
+        self, code: str, *operands: Number, dtype: str = "", activation: str = "NONE", quant: Quant | None = None
+    ) -> Tensor:
         """The result of an operator that works element by element."""
         first = next(o for o in operands if isinstance(o, Tensor))
         rank = max(len(o.shape) for o in operands if isinstance(o, Tensor))
         tensors = [o if isinstance(o, Tensor) else self.number(o, rank, first.dtype) for o in operands]
         shape = np.broadcast_shapes(*(t.shape for t in tensors))
-        out = self.em.tensor(f"{self.name}/{code.lower()}", shape, dtype or first.dtype)
+        out = self.em.tensor(f"{self.name}/{code.lower()}", shape, dtype or first.dtype, quant)
         if code in _FUSED:
             self.em.emit(code, tensors, [out], _FUSED[code], fusedActivationFunction=activation)
         else:
@@ -86,14 +88,18 @@ class Maths:
         """The values in another type."""
         return types.cast(self.em, x, dtype)
 
-    def reduce(self, code: str, x: Tensor, places: Sequence[int], keep: bool = True) -> Tensor:
+    def reduce(
+        self, code: str, x: Tensor, places: Sequence[int], keep: bool = True, quant: Quant | None = None
+    ) -> Tensor:
         """A reduction (``SUM``, ``MEAN``, ``REDUCE_MAX`` …) over stored axes."""
-        kept = [1 if place in places else size for place, size in enumerate(x.shape)]
-        shape = kept if keep else [size for place, size in enumerate(x.shape) if place not in places]
-        out = self.em.tensor(f"{self.name}/{code.lower()}", shape, x.dtype)
+        shape = _left(x.shape, places, keep)
+        image = self.em.image(x)
+        if image is not None:  # of a line: its height goes with its length
+            x, places = image, [p + 1 if p else 0 for p in places] + ([1] if 1 in places else [])
+        out = self.em.tensor(f"{self.name}/{code.lower()}", _left(x.shape, places, keep), x.dtype, quant)
         axes = self.em.integers(sorted(places), f"{self.name}/axes")
         self.em.emit(code, [x, axes], [out], "ReducerOptions", keepDims=keep)
-        return out
+        return self.em.reshape(out, shape)
 
     def gather(self, x: Tensor, indices: Tensor, place: int) -> Tensor:
         """Slices of one stored axis, by index."""
@@ -101,3 +107,8 @@ class Maths:
         out = self.em.tensor(f"{self.name}/taken", shape, x.dtype, x.quant)
         self.em.emit("GATHER", [x, indices], [out], "GatherOptions", axis=place, batchDims=0)
         return out
+
+
+def _left(shape: Sequence[int], places: Sequence[int], keep: bool) -> list[int]:
+    """What a reduction leaves of a shape."""
+    return [1 if place in places else size for place, size in enumerate(shape) if keep or place not in places]

@@ -16,7 +16,7 @@ from dovetail.lowering.ops.types import REAL, bind, carried, cast
 from dovetail.lowering.ops.windows import Windows, windows
 from dovetail.lowering.rewrite import ACTIVATION
 from dovetail.lowering.source import Node
-from dovetail.lowering.tensors import Tensor, View, channels_last
+from dovetail.lowering.tensors import Quant, Tensor, View, channels_last
 
 _SMALL = frozenset({"int8", "uint8"})
 """Integers that a float holds exactly, so that their greatest may be found among floats."""
@@ -150,9 +150,7 @@ def global_average(em: Emitter, node: Node) -> None:
     (x,), quant = em.operands(node, 0)
     if quant is None:
         (x,) = carried(em, node, [x], REAL)
-    axes = sorted(x.place(axis) for axis in range(2, x.rank))
-    out = em.result(node.output, x.order, quant)
-    em.emit("MEAN", [x.tensor, em.integers(axes, f"{node.output}/axes")], [out], "ReducerOptions", keepDims=True)
+    _over_all(em, node, x, "MEAN", quant)
 
 
 def global_max(em: Emitter, node: Node) -> None:
@@ -160,9 +158,13 @@ def global_max(em: Emitter, node: Node) -> None:
     x = em.view(node.inputs[0])
     if x.quant is None:
         (x,) = carried(em, node, [x], REAL)
-    axes = sorted(x.place(axis) for axis in range(2, x.rank))
-    out = em.result(node.output, x.order, x.quant)
-    em.emit("REDUCE_MAX", [x.tensor, em.integers(axes, f"{node.output}/axes")], [out], "ReducerOptions", keepDims=True)
+    _over_all(em, node, x, "REDUCE_MAX", x.quant)
+
+
+def _over_all(em: Emitter, node: Node, x: View, code: str, quant: Quant | None) -> None:
+    """A reduction over the spatial axes, which stay with size 1."""
+    out = Maths(em, node.output).reduce(code, x.tensor, [x.place(axis) for axis in range(2, x.rank)], quant=quant)
+    em.bind(node.output, View(out, x.order))
 
 
 TABLE = {

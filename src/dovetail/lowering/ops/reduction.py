@@ -54,11 +54,10 @@ def reduction(code: str) -> Callable[[Emitter, Node], None]:
         keep = bool(node.get("keepdims", 1))
         order, where = order_after(x.order, axes, keep), [x.place(axis) for axis in axes]
         kind = _OF_BOOLS[code] if x.dtype == "bool" else code
-        out = Maths(em, node.output).reduce(kind, x.tensor, where, keep)
+        out = Maths(em, node.output).reduce(kind, x.tensor, where, keep, quant)
         if quant is None:
             bind(em, node.output, out, order)
         else:
-            out.quant = quant
             em.bind(node.output, View(out, order))
 
     return lower
