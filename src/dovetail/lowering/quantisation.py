@@ -5,11 +5,14 @@ Unsigned 8-bit values are stored as signed ones, with the zero point shifted by 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from dovetail.core.errors import ModelError
 from dovetail.core.protocols import Array
 from dovetail.lowering.emitter import Emitter
+from dovetail.lowering.rewrite.terms import never_negative
 from dovetail.lowering.source import Node, Source
 from dovetail.lowering.tensors import Quant, Tensor, View, identity
 
@@ -63,7 +66,8 @@ def _axis(source: Source, node: Node, scale: Array) -> int:
 def targets(source: Source) -> dict[str, Quant]:
     """Value → the quantisation it is to be computed in, where every reader quantises it.
 
-    Where readers want different scales the finest is taken, and the others are made from it.
+    Where readers want different scales the finest is taken, and the others are made from it, if its range covers theirs; else
+    none, since it would cut off what they let through.
     """
     found = {}
     consumers = source.consumers()
@@ -72,9 +76,23 @@ def targets(source: Source) -> dict[str, Quant]:
             continue
         if all(node.op == "QuantizeLinear" and node.inputs[0] == name for node in readers):
             wanted = [parameters(source, node) for node in readers]
-            if all(quant.per_tensor for quant in wanted):
-                found[name] = min(wanted, key=lambda quant: float(quant.scale[0]))
+            finest = _finest(source, name, wanted)
+            if finest is not None:
+                found[name] = finest
     return found
+
+
+def _finest(source: Source, name: str, quants: Sequence[Quant]) -> Quant | None:
+    """The finest of some quantisations of a value, if it reaches as far as every other, to half a step of that."""
+    if not quants or not all(quant.per_tensor for quant in quants):
+        return None
+    finest = min(quants, key=lambda quant: float(quant.scale[0]))
+    low, high = finest.range
+    for quant in quants:
+        (least, greatest), half = quant.range, float(quant.scale[0]) / 2
+        if high < greatest - half or (low > least + half and not (low <= 0 and never_negative(source, name))):
+            return None
+    return finest
 
 
 # -- lowering of the pairs -----------------------------------------------------------------------------------------------

@@ -37,6 +37,12 @@ class Quant:
         """Whether one scale holds for all."""
         return self.scale.size == 1
 
+    @property
+    def range(self) -> tuple[float, float]:
+        """The least and the greatest real, of one scale."""
+        limits, zero, scale = np.iinfo(self.dtype), int(self.zero_point[0]), float(self.scale[0])
+        return (limits.min - zero) * scale, (limits.max - zero) * scale
+
     def same(self, other: Quant | None) -> bool:
         """Equal in every number."""
         return (

@@ -88,12 +88,12 @@ def transpose(em: Emitter, node: Node) -> None:
 
 
 def concat(em: Emitter, node: Node) -> None:
-    """Concat; integers are brought to one scale first, that of the result where it is known."""
+    """Concat; integers are brought to the scale of the result first, and stay where they all have one scale anyway."""
     views = [em.view(name) for name in node.inputs]
-    target = em.targets.get(node.output)
-    if all(v.quant is not None and v.quant.per_tensor for v in views):
-        quant = target or views[0].quant
-        assert quant is not None
+    first = views[0].quant
+    alike = first is not None and all(first.same(view.quant) for view in views)
+    quant = em.targets.get(node.output) or (first if alike else None)
+    if quant is not None and all(v.quant is not None and v.quant.per_tensor for v in views):
         for name, view in zip(node.inputs, views, strict=True):
             if not quant.same(view.quant):
                 em.note(f"{name}: rescaled from {view.quant} to {quant}, since Concat takes one scale")

@@ -55,8 +55,9 @@ def resize(em: Emitter, node: Node) -> None:
         (x,) = carried(em, node, [em.real(x)], allowed)
     axes = _axes(em, node, x.shape)
     matrices = {axis.axis: _matrix(node, axis) for axis in axes}
-    if mode == "linear" and x.dtype == "int16" and not all(map(_in_shares, matrices.values())):
-        x = em.real(x)
+    if mode == "linear" and x.quant is not None:
+        in_shares = x.dtype != "int16" or all(map(_in_shares, matrices.values()))
+        x = x if in_shares and node.output in em.targets else em.real(x)  # new numbers are rounded where the model rounds them
     if not _own(em, node, x, matrices):
         _gathered(em, node, x, matrices)
 
