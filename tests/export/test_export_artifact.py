@@ -15,6 +15,8 @@ from dovetail.core.errors import InputError, StorageError
 from dovetail.core.protocols import Model
 from dovetail.core.recipe import Recipe
 from dovetail.export.artifact import Entry, check_hashes, hashes, read_manifest, run_script, variant_model, write_artifact
+from dovetail.export.samples import recorded_samples
+from dovetail.runtimes.onnxruntime import OnnxRuntime
 from dovetail.runtimes.openvino import OpenVino
 
 
@@ -56,6 +58,42 @@ def test_the_manifest_says_where_its_numbers_hold(artifact, fitted):
     assert {"calibration", "selection", "certification"} <= manifest.data_hashes.keys()
     assert manifest.splits == result["splits"]
     assert manifest.inputs[0]["name"] == "image"
+
+
+def test_the_manifest_says_what_was_timed_and_against_what(artifact, fitted):
+    manifest, result = read_manifest(artifact), json.loads((fitted / "result.json").read_text())
+    assert manifest.schema == 2
+    assert manifest.batch == 1
+    assert manifest.call_shapes == ({"image": (1, 1, 16, 16)},)
+    assert manifest.baseline.key == result["best_baseline"]
+
+
+def test_the_evidence_knows_every_sample_of_the_fit(artifact, fitted, digits):
+    recorded = recorded_samples(artifact)
+    manifest = read_manifest(artifact)
+    assert {name: len(digests) for name, digests in recorded.items()} == manifest.splits
+    assert sum(len(np.unique(digests)) for digests in recorded.values()) == 1000
+
+
+def test_an_artifact_of_the_first_schema_is_read(artifact):
+    def as_then(data):
+        data["schema"] = 1
+        for key in ("baseline", "batch", "call_shapes", "values"):
+            del data[key]
+        for variant in data["variants"]:
+            del variant["notes"]
+
+    edit_manifest(artifact, as_then)
+    old = read_manifest(artifact)
+    assert (old.baseline, old.batch, old.call_shapes) == (None, 1, ())
+    assert old.variants[0].notes == ()
+    dovetail.load(artifact).close()
+
+
+def test_evidence_that_is_damaged_is_one_message(artifact):
+    (artifact / "evidence.jsonl").write_text('{"kind": "samples", "split": "selection"}')
+    with pytest.raises(InputError, match="the evidence cannot be read"):
+        recorded_samples(artifact)
 
 
 def test_nothing_is_pickled(artifact):
@@ -112,9 +150,15 @@ def test_run_py_makes_inputs_up(artifact):
     assert "logits float32 (1, 10)" in run_alone(artifact / "models" / "original" / "run.py", [*OTHERS, "openvino"])
 
 
+def test_run_py_makes_inputs_up_in_the_shapes_that_were_timed(artifact, digits):
+    runs = replace(entry(digits), session_source=OnnxRuntime().run_source({}))
+    write_artifact(artifact, replace(read_manifest(artifact), call_shapes=({"image": (4, 1, 16, 16)},)), [runs], [], {})
+    assert "logits float32 (4, 10)" in run_alone(artifact / "run.py", [*OTHERS, "openvino"])
+
+
 def test_run_py_of_openvino_needs_openvino_alone(digits, images, tmp_path):
     shutil.copy(digits / "digits.onnx", tmp_path)
-    (tmp_path / "run.py").write_text(run_script(OpenVino().run_source({}), "openvino", "digits.onnx"))
+    (tmp_path / "run.py").write_text(run_script(OpenVino().run_source({}), "openvino", "digits.onnx", {}, {}))
     np.savez(tmp_path / "feeds.npz", image=images)
     out = run_alone(tmp_path / "run.py", [*OTHERS, "onnxruntime"], tmp_path / "feeds.npz")
     assert "logits float32 (4, 10)" in out

@@ -7,8 +7,10 @@ import pytest
 
 import dovetail
 from dovetail.core.protocols import Model
+from dovetail.export.artifact import read_manifest
 from dovetail.lowering.lower import lower
 from dovetail.pipeline import finals
+from dovetail.pipeline.verify import verify
 from dovetail.runtimes.litert import LiteRt
 
 
@@ -53,6 +55,12 @@ def test_a_file_of_our_own(tmp_path: Path, digits: Path) -> None:
     result = fitted(tmp_path / "digits.tflite", (images, labels), tmp_path, "25s")
     check(result, tmp_path / "digits.tflite", [{"image": image[None]} for image in images[:100]])
     assert any(c.screening is not None and not c.is_baseline for c in result.fit.candidates)
+    manifest = read_manifest(result.artifact)
+    best = result.fit.record(result.fit.best_baseline).recipe
+    files = {variant.name: variant.format for variant in manifest.variants}
+    assert manifest.baseline == best
+    assert files.get("baseline", files["original"]) == ("litert" if best.runtime == "litert" else "onnx")
+    assert verify(result.artifact, rounds=1).passed
 
 
 @pytest.mark.slow

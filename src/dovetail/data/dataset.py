@@ -93,6 +93,11 @@ class StoredDataset:
             ragged[i] = column.get(int(row))
         return ragged
 
+    @property
+    def uniform(self) -> bool:
+        """Whether all samples have the same shapes; splits that share a store share the answer."""
+        return all(column.uniform for column in self._store.inputs.values())
+
     def sample(self, index: int) -> Sample:
         """One sample; every feed has a leading batch axis of 1 where the model has one.
 

@@ -14,14 +14,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from dovetail.core.artifact import SCHEMA_VERSION, Manifest, Variant
+from dovetail.core.artifact import READABLE, SCHEMA_VERSION, Manifest, Variant
 from dovetail.core.certificate import Certificate
 from dovetail.core.errors import InputError, StorageError
 from dovetail.core.protocols import Model
 from dovetail.core.recipe import Recipe
 from dovetail.core.serial import decode, encode
+from dovetail.core.sizes import Shapes
 
 MANIFEST = "manifest.json"
+EVIDENCE = "evidence.jsonl"
 _UNHASHED = frozenset({MANIFEST})
 
 _RUN_HEADER = '''#!/usr/bin/env python3
@@ -37,6 +39,8 @@ From a program: `from run import load; session = load(); outputs = session.run({
 _RUN_FOOTER = '''
 
 MODEL = {path!r}
+SHAPES = {shapes!r}  # of one call, as it was timed
+VALUES = {values!r}  # that every call feeds
 
 
 def load() -> "Session":
@@ -60,8 +64,9 @@ def _main() -> None:
         random = np.random.default_rng(0)
         feeds = {{}}
         for name, dtype, shape in session.inputs:
-            sizes = [size if isinstance(size, int) and size > 0 else {free} for size in shape]
-            feeds[name] = random.random(sizes).astype(dtype)
+            free = [size if isinstance(size, int) and size > 0 else 1 for size in shape]
+            value = VALUES[name] if name in VALUES else random.random(SHAPES.get(name, free))
+            feeds[name] = np.broadcast_to(value, SHAPES.get(name, free)).astype(dtype)
     outputs = session.run(feeds)
     start = time.perf_counter()
     for _ in range(20):
@@ -81,13 +86,14 @@ if __name__ == "__main__":
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """One variant to write: its model files, how it runs, and what is proved of it."""
+    """One variant to write: its model files, how it runs, what is proved of it and what its passes adjusted."""
 
     name: str
     model: Model
     recipe: Recipe
     certificates: tuple[Certificate, ...]
     session_source: str | None
+    notes: tuple[str, ...] = ()
 
 
 def write_artifact(
@@ -110,8 +116,8 @@ def write_artifact(
         shutil.rmtree(staging, ignore_errors=True)
         staging.mkdir(parents=True)
         variants = tuple(_write_variant(staging, entry) for entry in entries)
-        _write_scripts(staging, variants, entries)
-        with (staging / "evidence.jsonl").open("w") as file:
+        _write_scripts(staging, variants, entries, next(iter(manifest.call_shapes), {}), manifest.values)
+        with (staging / EVIDENCE).open("w") as file:
             for row in evidence:
                 file.write(json.dumps(row) + "\n")
         for name, text in texts.items():
@@ -137,25 +143,38 @@ def _write_variant(staging: Path, entry: Entry) -> Variant:
         format=entry.model.format,
         recipe=entry.recipe,
         certificates=entry.certificates,
+        notes=entry.notes,
     )
 
 
-def _write_scripts(staging: Path, variants: Sequence[Variant], entries: Sequence[Entry]) -> None:
+def _write_scripts(
+    staging: Path, variants: Sequence[Variant], entries: Sequence[Entry], shapes: Shapes, values: Mapping[str, object]
+) -> None:
     for position, (variant, entry) in enumerate(zip(variants, entries, strict=True)):
         if entry.session_source is None:
             continue
         folder = staging / "models" / variant.name
-        script = run_script(entry.session_source, entry.recipe.runtime, Path(variant.path).name)
+        script = run_script(entry.session_source, entry.recipe.runtime, Path(variant.path).name, shapes, values)
         (folder / "run.py").write_text(script, encoding="utf-8")
         if position == 0:
-            script = run_script(entry.session_source, entry.recipe.runtime, variant.path)
+            script = run_script(entry.session_source, entry.recipe.runtime, variant.path, shapes, values)
             (staging / "run.py").write_text(script, encoding="utf-8")
 
 
-def run_script(session_source: str, runtime: str, path: str) -> str:
-    """``run.py``: the runtime's own session source between a header and a small command line."""
+def run_script(session_source: str, runtime: str, path: str, shapes: Shapes, values: Mapping[str, object]) -> str:
+    """``run.py``: the runtime's own session source between a header and a small command line.
+
+    Args:
+        session_source: of the runtime.
+        runtime: its name.
+        path: of the model, beside the script.
+        shapes: of the feeds that it makes up.
+        values: of those among them that are not random.
+    """
     body = session_source.split('"""', 2)[2].lstrip("\n") if session_source.startswith('"""') else session_source
-    return _RUN_HEADER.format(runtime=runtime) + "\n" + body.rstrip() + "\n" + _RUN_FOOTER.format(path=path, free=1)
+    sizes = {name: tuple(shape) for name, shape in shapes.items()}
+    footer = _RUN_FOOTER.format(path=path, shapes=sizes, values=dict(values))
+    return _RUN_HEADER.format(runtime=runtime) + "\n" + body.rstrip() + "\n" + footer
 
 
 def hashes(folder: Path) -> dict[str, str]:
@@ -193,9 +212,10 @@ def read_manifest(folder: Path) -> Manifest:
         raise InputError("this is not an artifact: it has no manifest.json", where=str(folder), hint=hint) from exc
     except (OSError, ValueError) as exc:
         raise InputError(f"the manifest cannot be read: {exc}", where=str(path)) from exc
-    if not isinstance(data, dict) or data.get("schema") != SCHEMA_VERSION:
+    if not isinstance(data, dict) or data.get("schema") not in READABLE:
         found = data.get("schema") if isinstance(data, dict) else None
-        raise InputError(f"the manifest has schema {found}; this version reads {SCHEMA_VERSION}", where=str(path))
+        known = " and ".join(map(str, READABLE))
+        raise InputError(f"the manifest has schema {found}; this version reads {known}", where=str(path))
     try:
         return decode(Manifest, data)
     except (AttributeError, KeyError, TypeError, ValueError, AssertionError) as exc:

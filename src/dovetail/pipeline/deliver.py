@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from dovetail import plugins
-from dovetail.core.artifact import SCHEMA_VERSION, Manifest
+from dovetail.core.artifact import BASELINE, SCHEMA_VERSION, Manifest
 from dovetail.core.outcome import CandidateRecord, FitResult, Infeasible
 from dovetail.core.serial import encode
+from dovetail.data.dataset import open_split
 from dovetail.export.artifact import Entry, write_artifact
+from dovetail.export.samples import samples_row
 from dovetail.measure.arena import Duel
 from dovetail.pipeline.builder import Builder
 from dovetail.pipeline.job import Job
@@ -33,12 +35,12 @@ def deliver(job: Job, builder: Builder, result: FitResult, duel: Duel, out: Path
         "report.html": render_html(written),
         "report.json": json.dumps(to_json(written), indent=1, ensure_ascii=False),
     }
-    write_artifact(out, _manifest(job, written), entries, _evidence(written, duel), texts)
+    write_artifact(out, _manifest(job, written), entries, _evidence(job, written, duel), texts)
     return written
 
 
 def _entries(builder: Builder, result: FitResult) -> Iterator[Entry]:
-    """The answer first, other certified variants, and always the original."""
+    """The answer first, other certified variants, and always the original; and the best baseline's file if it is another."""
     names: set[str] = set()
     for key in result.front:
         record = result.record(key)
@@ -47,7 +49,11 @@ def _entries(builder: Builder, result: FitResult) -> Iterator[Entry]:
             names.add(name)
             yield _entry(builder, record, name)
     if "original" not in names:
-        yield _entry(builder, result.record(result.default_baseline), "original")
+        original = result.record(result.default_baseline)
+        yield _entry(builder, original, "original")
+        best = result.record(result.best_baseline)
+        if builder.original(best.recipe) != builder.original(original.recipe):
+            yield _entry(builder, best, BASELINE)
 
 
 def _variant_name(record: CandidateRecord, result: FitResult) -> str:
@@ -73,6 +79,7 @@ def _entry(builder: Builder, record: CandidateRecord, name: str) -> Entry:
         recipe=record.recipe,
         certificates=record.certificates,
         session_source=source,
+        notes=record.notes,
     )
 
 
@@ -94,11 +101,15 @@ def _manifest(job: Job, result: FitResult) -> Manifest:
         splits=result.splits,
         inputs=tuple(encode(spec) for spec in job.inputs),
         outputs=tuple(encode(spec) for spec in job.outputs),
+        baseline=result.record(result.best_baseline).recipe,
+        batch=job.wish.batch,
+        call_shapes=job.call_shapes,
+        values=job.values,
     )
 
 
-def _evidence(result: FitResult, duel: Duel) -> Iterator[Mapping[str, Any]]:
-    """Raw samples: every round's median block per recipe, every block, and the single calls."""
+def _evidence(job: Job, result: FitResult, duel: Duel) -> Iterator[Mapping[str, Any]]:
+    """Raw samples: every round's median block per recipe, every block, the single calls; and which data were used for what."""
     for number, row in enumerate(duel.rounds):
         yield {"kind": "round", "round": number, "latency_s": dict(row)}
     for key, measurement in duel.measurements.items():
@@ -107,3 +118,6 @@ def _evidence(result: FitResult, duel: Duel) -> Iterator[Mapping[str, Any]]:
     for record in result.candidates:
         for certificate in record.certificates:
             yield {"kind": "certificate", "recipe": record.recipe.key, "certificate": encode(certificate)}
+    for name, split in job.splits.items():
+        if name != "timing":
+            yield samples_row(name, open_split(split.folder).digests)

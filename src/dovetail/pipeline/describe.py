@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,15 +15,16 @@ import numpy as np
 from dovetail import plugins
 from dovetail.core.errors import InputError, ModelError, StorageError
 from dovetail.core.measurement import Environment
-from dovetail.core.protocols import Array, Model, TensorSpec
+from dovetail.core.protocols import Model, TensorSpec
 from dovetail.core.recipe import PassSpec, digest
 from dovetail.core.serial import decode, encode
+from dovetail.core.sizes import Shapes
 from dovetail.core.workload import Workload
-from dovetail.data.dataset import StoredDataset, write_split
+from dovetail.data.dataset import StoredDataset
 from dovetail.data.job import FitJob
 from dovetail.data.limits import parse_max_drop
 from dovetail.data.metrics import RowMetric, get_metric
-from dovetail.data.prepare import DataFiles, Splits, open_splits, prepare_splits, store_all
+from dovetail.data.prepare import DataFiles, Splits, open_splits, prepare_splits
 from dovetail.data.split import units_of
 from dovetail.devices.probe import environment
 from dovetail.export.artifact import sha256
@@ -31,13 +32,10 @@ from dovetail.measure.arena import Conditions
 from dovetail.measure.child import Child, ChildFailure
 from dovetail.pipeline.job import Job, Split, Wish
 from dovetail.pipeline.preprocessing import taken_in
+from dovetail.pipeline.timing import Timing, made_up, on_samples
 from dovetail.workloads.load import content_hash, load_onnx, signature
 from dovetail.workloads.recurrence import detect_state
 
-TIMING_SAMPLES = 8
-RAGGED_SAMPLES = 32
-FREE_SIZE = 16
-"""Size of a free dimension other than the batch when samples must be made up."""
 DEFAULT_BUDGET_S = 600.0
 NO_DATA_BUDGET_S = 45.0
 NATIVE_LIMIT_S = 300.0
@@ -131,9 +129,11 @@ def describe(request: Request, note: Callable[[str], None]) -> Job:
         note("the model takes raw input: " + ", ".join(f"{i.name} {i.dtype} {list(i.shape)}" for i in inputs))
     splits, warnings = _read_data(request, job, inputs)
     metric_spec, metric = _metric(job, outputs, splits)
-    timing = splits.selection if splits else _synthetic(inputs, state, request.cache, job)
-    indices, free = _timing(timing, inputs)
-    workload = _analyzed(source, timing, state, logs)
+    wish = _wish(job, metric)
+    timing = _timing(splits, inputs, job, request.cache, wish.batch)
+    if timing.assumed:
+        warnings += (_made_up_note(timing.assumed),)
+        note(warnings[-1])
     return Job(
         name=Path(str(job.model)).name,
         original=original,
@@ -142,15 +142,17 @@ def describe(request: Request, note: Callable[[str], None]) -> Job:
         model_hash=model_hash,
         inputs=inputs,
         outputs=outputs,
-        workload=workload,
+        workload=_analyzed(source, timing.calls[0], logs),
         environment=restricted(machine, job.target_isa),
-        wish=_wish(job, metric),
-        splits=_as_splits(splits, timing),
-        timing_indices=indices,
+        wish=wish,
+        splits=_as_splits(splits, timing.data),
+        timing_indices=timing.indices,
+        call_shapes=timing.calls,
         metric_spec=metric_spec,
         metric=metric,
         state=state,
-        free_dims=free,
+        free_dims=timing.free_dims(inputs),
+        values={plan.spec.name: plan.value.tolist() for plan in job.request(inputs).inputs if plan.value is not None},
         warnings=warnings,
     )
 
@@ -188,35 +190,18 @@ def timing_conditions(model: Model, data: Any, batch: int) -> Conditions:
     job = FitJob(model=str(model.path), data=data, state=state)
     request = Request(job=job, out=cache, cache=cache)
     splits, _ = _read_data(request, job, inputs)
-    samples = splits.selection if splits else _synthetic(inputs, state, cache, job)
-    indices, _ = _timing(samples, inputs)
-    memory = MEMORY_SHARE * environment().memory_bytes
-    return Conditions(split=samples.folder, indices=indices, batch=batch, logs=cache / "logs", memory_limit_bytes=memory)
+    return conditions_of(_timing(splits, inputs, job, cache, batch), batch)
 
 
-def read_samples(job: FitJob, used: Collection[str]) -> tuple[StoredDataset, dict[str, str], bool]:
-    """Samples to judge an artifact on again, the model's recurrent state, and whether they are its own.
-
-    Where the data are those of the fit, only its certification split counts: the others calibrated and selected.
-
-    Args:
-        job: model, data and how to read them.
-        used: content hashes of the splits of the fit.
-
-    Raises:
-        DovetailError: the model or the data cannot be read.
-    """
-    inputs, outputs = signature(load_onnx(str(job.model), weights=False))
-    state = dict(job.state or detect_state(inputs, outputs))
-    files = job.files()
-    if files is None:
-        raise InputError("no data are given", where="data")
-    request = job.model_copy(update={"state": state}).request(inputs)
-    home = cache_folder() / "splits"
-    again = prepare_splits(files, request, home / "verify-splits", seed=job.seed)
-    if again.certification is not None and again.selection.content_hash in used:
-        return again.certification, state, True
-    return store_all(files, request, home / "verify"), state, False
+def conditions_of(timing: Timing, batch: int) -> Conditions:
+    """Conditions for timing runs outside a search."""
+    return Conditions(
+        split=timing.data.folder,
+        indices=timing.indices,
+        batch=batch,
+        logs=cache_folder() / "logs",
+        memory_limit_bytes=MEMORY_SHARE * environment().memory_bytes,
+    )
 
 
 # -- model ---------------------------------------------------------------------------------------------------------------
@@ -295,8 +280,8 @@ def _in_child(op: str, origin: Model, logs: Path, **arguments: Any) -> dict[str,
         raise ModelError(exc.outcome.reason, where=str(origin.path)) from exc
 
 
-def _analyzed(source: Model, timing: StoredDataset, state: Mapping[str, str], logs: Path) -> Workload | None:
-    shapes = {name: list(value.shape) for name, value in timing.sample(0).feeds.items()}
+def _analyzed(source: Model, call: Shapes, logs: Path) -> Workload | None:
+    shapes = {name: list(shape) for name, shape in call.items()}
     answer = _in_child("analyze", source, logs, model=str(source.path), shapes=shapes)
     return decode(Workload, answer["workload"])
 
@@ -364,40 +349,16 @@ def _obvious_metric(outputs: Sequence[TensorSpec], data: StoredDataset) -> str:
     return "accuracy" if classes and len(outputs) == 1 and len(outputs[0].shape) == 2 else "agreement"
 
 
-def _synthetic(inputs: Sequence[TensorSpec], state: Mapping[str, str], cache: Path, job: FitJob) -> StoredDataset:
-    """Random feeds to time on, for a model without data: uniform floats, small whole numbers."""
-    request = job.model_copy(update={"state": dict(state)}).request(tuple(inputs))
-    random = np.random.default_rng(job.seed)
-    samples = []
-    for number in range(TIMING_SAMPLES):
-        feeds = {p.spec.name: p.value if p.value is not None else _random(p.spec, random) for p in request.inputs}
-        samples.append((feeds, number, None))
-    folder = cache / "splits" / digest(["synthetic", job.seed, [str(p) for p in request.inputs]])
-    return write_split(folder, samples, [p.spec for p in request.inputs], name="timing")
+def _timing(splits: Splits | None, inputs: Sequence[TensorSpec], job: FitJob, cache: Path, batch: int) -> Timing:
+    if splits is not None:
+        return on_samples(splits.selection, batch)
+    return made_up(inputs, job.request(tuple(inputs)).inputs, cache / "splits", seed=job.seed, batch=batch)
 
 
-def _random(spec: TensorSpec, random: np.random.Generator) -> Array:
-    shape = [d if isinstance(d, int) and d > 0 else 1 if axis == 0 else FREE_SIZE for axis, d in enumerate(spec.shape)]
-    kind = np.dtype(spec.dtype).kind
-    if kind == "f":
-        return random.random(shape).astype(spec.dtype)
-    if kind in "iub":
-        return random.integers(0, 2, shape).astype(spec.dtype)
-    raise InputError(f"input {spec.name!r} takes {spec.dtype}; samples of it cannot be made up", hint="give data with --data")
-
-
-def _timing(data: StoredDataset, inputs: Sequence[TensorSpec]) -> tuple[tuple[int, ...], dict[str, int]]:
-    """Samples to time on, and the symbolic sizes that they all share."""
-    probe = [i * len(data) // RAGGED_SAMPLES for i in range(min(RAGGED_SAMPLES, len(data)))]
-    shapes = [{n: a.shape for n, a in data.sample(i).feeds.items()} for i in probe]
-    if any(s != shapes[0] for s in shapes):
-        return tuple(probe), {}
-    free: dict[str, int] = {}
-    for spec in inputs:
-        for axis, dim in enumerate(spec.shape):
-            if not isinstance(dim, int) and spec.name in shapes[0]:
-                free[str(dim) if dim else f"{spec.name}:{axis}"] = int(shapes[0][spec.name][axis])
-    return tuple(probe[:: max(1, len(probe) // TIMING_SAMPLES)][:TIMING_SAMPLES]), free
+def _made_up_note(assumed: Mapping[str, int]) -> str:
+    sizes = ", ".join(f"{name} = {size}" for name, size in assumed.items())
+    how = "give data, or declare `shape:` under `inputs:`"
+    return f"no data tell these sizes, so they are assumed for timing and stay free: {sizes}; {how}"
 
 
 def _as_splits(splits: Splits | None, timing: StoredDataset) -> dict[str, Split]:

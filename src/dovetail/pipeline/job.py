@@ -10,6 +10,7 @@ from dovetail.core.constraint import Constraint, MaxDrop
 from dovetail.core.measurement import Environment
 from dovetail.core.protocols import Metric, Model, TensorSpec
 from dovetail.core.recipe import digest
+from dovetail.core.sizes import Shapes
 from dovetail.core.workload import Workload
 
 
@@ -62,9 +63,12 @@ class Job:
         source: its normalised form, from which passes start.
         splits: ``calibration``, ``selection``, ``certification`` where there are data, and always ``timing``.
         timing_indices: samples of the ``timing`` split that one block goes through.
+        call_shapes: shapes of the calls that are timed, equal ones once.
+        values: input → the declared value that every call feeds to it, as plain numbers and lists.
         metric_spec: how the metric was named; ``None`` without data.
         metric: the metric itself.
         state: recurrent input → output that carries it.
+        free_dims: symbolic dimension → its size in every call; empty where sizes vary or nobody tells them.
     """
 
     name: str
@@ -78,10 +82,12 @@ class Job:
     wish: Wish
     splits: Mapping[str, Split]
     timing_indices: tuple[int, ...]
+    call_shapes: tuple[Shapes, ...]
     metric_spec: object = None
     metric: Metric | None = None
     state: Mapping[str, str] = field(default_factory=dict)
     free_dims: Mapping[str, int] = field(default_factory=dict)
+    values: Mapping[str, object] = field(default_factory=dict)
     native: Model | None = None
     warnings: tuple[str, ...] = ()
 
@@ -96,7 +102,7 @@ class Job:
 
     @property
     def fixed_sizes(self) -> bool:
-        """Whether all samples have the same input shapes."""
+        """Whether every call has the same input shapes, by the model, the data or what the job declares."""
         return bool(self.free_dims) or all(isinstance(size, int) for spec in self.inputs for size in spec.shape)
 
     @property
