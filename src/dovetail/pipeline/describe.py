@@ -54,6 +54,10 @@ ISA_TARGETS = {
     "dotprod": ("asimd", "asimdhp", "asimddp"),
 }
 """Instruction sets that ``target_isa`` may name, with the flags they bring."""
+FOREIGN = (
+    "built for {target}: passes keep to what it can do, but speed and quality were measured with this machine's own kernels"
+    " and hold here; run `dovetail verify` on the target"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,7 +157,7 @@ def describe(request: Request, note: Callable[[str], None]) -> Job:
         state=state,
         free_dims=timing.free_dims(inputs),
         values={plan.spec.name: plan.value.tolist() for plan in job.request(inputs).inputs if plan.value is not None},
-        warnings=warnings,
+        warnings=(*warnings, *([FOREIGN.format(target=job.target_isa)] if job.target_isa else [])),
     )
 
 
