@@ -94,3 +94,34 @@ def test_an_enlargement_is_rounded_where_the_model_rounds_it(rounded: bool, tmp_
     proto = model(nodes, feeds, "y", constants)
     kinds, _ = near(proto, feeds, tmp_path, SCALE) if rounded else agreeing(proto, feeds, tmp_path)
     assert kinds["QUANTIZE"] == kinds["DEQUANTIZE"] == kinds["RESIZE_BILINEAR"] == 1
+
+
+# -- biases --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["plain", "depthwise", "transposed", "product"])
+@pytest.mark.parametrize("storage", ["asymmetric", "channels", "tensor"])
+@pytest.mark.parametrize("dtype", ["int8", "int16"])
+def test_a_bias_beside_weights_of_next_to_nothing_is_kept(dtype: str, storage: str, kind: str, tmp_path: Path) -> None:
+    """Pruned outputs have weights of zero, and a bias all the same."""
+    constants: dict[str, Any] = {}
+    shape, axis = {"depthwise": ((6, 1, 3, 3), 0), "product": ((6, 6), 1)}.get(kind, ((6, 6, 3, 3), int(kind == "transposed")))
+    w = numbers(*shape) * (1e-6 if storage == "tensor" else 0.1)
+    gone = (slice(None), 2) if axis else (2,)
+    large = 200 if storage == "tensor" else 1
+    constants["b"] = np.float32([3, -2, 2.5, 3, -3, 1]) * large
+    w[gone] = 0 if storage == "asymmetric" else w[gone] * 1e-9
+    made = weights(w, axis, constants, storage)
+    op = {"transposed": "ConvTranspose", "product": "Gemm"}.get(kind, "Conv")
+    fine = SCALE if dtype == "int8" else SCALE / 256
+    nodes = [
+        *pair("x", "v", fine, dtype, constants), made, node(op, "v w b", "c", **({"group": 6} if kind == "depthwise" else {})),
+        *pair("c", "y", fine * large, dtype, constants),
+    ]  # fmt: skip
+    feeds = {"x": numbers(5, 6) if kind == "product" else numbers(*SHAPE)}
+    proto = model(nodes, feeds, "y", constants)
+    assert np.abs(reference(proto, feeds)["y"]).max() > 80 * fine * large
+    # Asymmetric weights are rounded anew, which shows beside steps of 16 bits.
+    kinds, report = near(proto, feeds, tmp_path, SCALE if storage == "asymmetric" else fine * large)
+    assert kinds["QUANTIZE"] == kinds["DEQUANTIZE"] == 1 and report.quantised
+    assert any("so that their biases fit" in note for note in report.notes) == (storage != "asymmetric")

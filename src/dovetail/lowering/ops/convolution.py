@@ -17,6 +17,10 @@ from dovetail.lowering.rewrite import ACTIVATION
 from dovetail.lowering.source import Node
 from dovetail.lowering.tensors import NHWC, Quant, Tensor, View, channels_last
 
+_LARGEST_OF_32, _LARGEST_OF_64 = 2**30, 2**33
+"""Biases are kept below these. The first leaves room for the sums of products beside them; beyond the second a sum would be
+worth so little of a step that the factor between the two, which kernels hold in 32 bits, is taken for zero."""
+
 
 def conv(em: Emitter, node: Node) -> None:
     """Conv of one to three spatial axes; of one or two also grouped or depthwise.
@@ -229,14 +233,12 @@ def parameters(
         return kernel, em.constant(real_bias, bias_name)
     quant = weights.quant.at(axis if not weights.quant.per_tensor else 0)
     moved, quant = _symmetric(em, node, moved, quant, axis)
+    dtype, largest = ("int64", _LARGEST_OF_64) if x.dtype == "int16" else ("int32", _LARGEST_OF_32)
+    least = np.maximum(np.abs(real_bias.astype(np.float64)) / largest, np.finfo(np.float32).tiny) / float(x.scale[0])
+    moved, quant = _coarsened(em, node, moved, quant, axis, least)
     scale = quant.scale.astype(np.float64) * float(x.scale[0])
-    bias_quant = Quant(
-        scale=scale.astype(np.float32),
-        zero_point=np.zeros(scale.size, np.int64),
-        dtype="int64" if x.dtype == "int16" else "int32",
-    )
-    limits = np.iinfo(bias_quant.dtype)
-    rounded = np.clip(np.rint(real_bias / scale), limits.min, limits.max).astype(bias_quant.dtype)
+    bias_quant = Quant(scale=scale.astype(np.float32), zero_point=np.zeros(scale.size, np.int64), dtype=dtype)
+    rounded = np.rint(real_bias / scale).astype(dtype)
     return em.constant(moved, name, quant), em.constant(rounded, bias_name, bias_quant)
 
 
@@ -258,10 +260,27 @@ def _symmetric(em: Emitter, node: Node, moved: Array, quant: Quant, axis: int) -
         return np.maximum(moved, -127), quant
     real = quant.dequantise(moved)
     other = tuple(a for a in range(moved.ndim) if a != axis)
-    scale = np.maximum(np.abs(real).max(axis=other) / 127, np.finfo(np.float32).tiny).astype(np.float32)
+    greatest = np.abs(real).max(axis=other)
+    scale = (np.where(greatest > 0, greatest, greatest.max() or 1.0) / 127).astype(np.float32)
     new = Quant(scale=scale, zero_point=np.zeros(scale.size, np.int64), dtype="int8", axis=axis)
     em.note(f"{node.inputs[1]}: asymmetric weights rounded anew to a symmetric scale for each output")
     return new.quantise(real), new
+
+
+def _coarsened(em: Emitter, node: Node, moved: Array, quant: Quant, axis: int, least: Array) -> tuple[Array, Quant]:
+    """Weights with scales of at least ``least``, one for each output, so that integers are large enough for the biases.
+
+    Scales of outputs whose weights are all zero may be next to zero.
+    """
+    scale = np.broadcast_to(quant.scale, least.shape)
+    small = scale < least
+    if not small.any():
+        return moved, quant
+    larger = np.where(small, least, scale).astype(np.float32)
+    new = Quant(scale=larger, zero_point=np.zeros(least.size, np.int64), dtype="int8", axis=axis)
+    em.note(f"{node.output}: weights of {int(small.sum())} outputs got a larger scale, so that their biases fit beside them")
+    spread = small.reshape(new.along(moved.ndim)[0].shape)
+    return np.where(spread, new.quantise(quant.dequantise(moved)), moved).astype(moved.dtype), new
 
 
 TABLE = {"Conv": conv}
