@@ -67,6 +67,63 @@ def test_the_finest_of_several_scales_is_taken_if_it_cuts_nothing_off(
     assert (kinds["DEQUANTIZE"] <= 2 and kinds["QUANTIZE"] <= 2) == integers
 
 
+BEHIND: dict[str, tuple[str, dict[str, Any], dict[str, Any], str]] = {
+    "MaxPool": ("c", {"kernel_shape": (3, 2), "strides": (2, 2), "pads": (1, 0, 1, 0)}, {}, "m"),
+    "Flatten": ("c", {}, {}, "m"),
+    "Reshape": ("c s", {}, {"s": np.array([6, -1])}, "m"),
+    "Transpose": ("c", {"perm": (0, 3, 1, 2)}, {}, "m"),
+    "Unsqueeze": ("c a", {}, {"a": np.array([0])}, "m"),
+    "Squeeze": ("c a", {}, {"a": np.array([0])}, "m"),
+    "Slice": ("c a e d s", {}, {"a": np.array([7]), "e": np.array([0]), "d": np.array([2]), "s": np.array([-2])}, "m"),
+    "Split": ("c", {"axis": 1, "num_outputs": 2}, {}, "m n"),
+    "DepthToSpace": ("d", {"blocksize": 2}, {}, "m"),
+}  # fmt: skip
+"""Operator → operands, attributes, constants and results."""
+
+
+@pytest.mark.parametrize("bound", [True, False])
+@pytest.mark.parametrize("op", BEHIND)
+def test_what_is_rounded_behind_a_move_is_computed_in_integers(op: str, bound: bool, tmp_path: Path) -> None:
+    """Quantisation-aware training and TensorRT round in front of the operators that compute alone."""
+    inputs, attributes, constants, results = BEHIND[op]
+    held: dict[str, Any] = dict(constants)
+    nodes = convolution(held)
+    zero = -128 if bound else 0
+    if bound:
+        nodes[-1].output[0] = "raw"
+        nodes.append(node("Relu", "raw", "c"))
+    if inputs == "d":
+        held["four"] = np.array([1, 12, 8, 5])
+        nodes.append(node("Reshape", "c four", "d"))
+    nodes.append(node(op, inputs, results, **attributes))
+    outputs = ["y", "z"][: len(results.split())]
+    for name, made in zip(results.split(), outputs, strict=True):
+        nodes += pair(name, made, SCALE, "int8", held, zero)
+    feeds = {"x": numbers(*SHAPE)}
+    kinds, report = near(model(nodes, feeds, " ".join(outputs), held), feeds, tmp_path, SCALE)
+    assert kinds["QUANTIZE"] == 1 and report.operators[-1] in ("DEQUANTIZE", "TRANSPOSE", "RESHAPE")
+    assert report.operators.index("CONV_2D") < report.operators.index("DEQUANTIZE")
+    assert kinds["DEQUANTIZE"] == len(outputs) and "RELU" not in kinds
+
+
+@pytest.mark.parametrize("other", ["output", "real", "scale"])
+def test_a_reader_of_reals_behind_a_move_keeps_them(other: str, tmp_path: Path) -> None:
+    constants: dict[str, Any] = {}
+    nodes = [*convolution(constants), node("MaxPool", "c", "m", kernel_shape=(2, 2)), *pair("m", "y", SCALE, "int8", constants)]
+    if other == "scale":
+        nodes += [node("Transpose", "c", "t", perm=(0, 2, 3, 1)), *pair("t", "z", SCALE / 4, "int8", constants)]
+    elif other == "real":
+        nodes.append(node("Softmax", "m", "z", axis=1))
+    else:
+        nodes.append(node("Flatten", "c", "z"))
+    feeds = {"x": numbers(*SHAPE)}
+    proto = model(nodes, feeds, "y z", constants)
+    data, _ = lowered(proto, tmp_path)
+    want, got = reference(proto, feeds), runtime().run(data, feeds)
+    assert np.abs(got["y"] - want["y"]).max() <= 1.01 * SCALE
+    assert np.abs(got["z"] - want["z"]).max() <= (1.01 * SCALE / 4 if other == "scale" else 1e-5 * np.abs(want["z"]).max())
+
+
 # -- concatenation and enlargement ---------------------------------------------------------------------------------------
 
 

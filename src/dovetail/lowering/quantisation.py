@@ -5,7 +5,7 @@ Unsigned 8-bit values are stored as signed ones, with the zero point shifted by 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -18,6 +18,10 @@ from dovetail.lowering.tensors import Quant, Tensor, View, identity
 
 SHIFT = {"uint8": ("int8", 128), "uint16": ("int16", 32768)}
 """Unsigned type → the signed one that stores it, and how far values move."""
+_MOVES = frozenset({
+    "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Slice", "Split", "MaxPool", "DepthToSpace",
+})  # fmt: skip
+"""Operators that choose among numbers and move them: before them numbers are rounded to the same integers as behind them."""
 _TYPES = frozenset({"int8", "uint8", "int16", "uint16", "int32"})
 
 
@@ -64,21 +68,37 @@ def _axis(source: Source, node: Node, scale: Array) -> int:
 
 
 def targets(source: Source) -> dict[str, Quant]:
-    """Value → the quantisation it is to be computed in, where every reader quantises it.
+    """Value → the quantisation it is to be computed in, where every reader quantises it, maybe behind what only moves it.
 
     Where readers want different scales the finest is taken, and the others are made from it, if its range covers theirs; else
     none, since it would cut off what they let through.
     """
     found = {}
     consumers = source.consumers()
-    for name, readers in consumers.items():
-        if name in source.outputs or name in source.constants:
+    for name in consumers:
+        wanted = _wanted(source, consumers, name)
+        finest = None if wanted is None or name in source.constants else _finest(source, name, wanted)
+        if finest is not None:
+            found[name] = finest
+    return found
+
+
+def _wanted(source: Source, consumers: Mapping[str, Sequence[Node]], name: str) -> list[Quant] | None:
+    """What the readers of a value quantise it to; ``None`` where one reads reals."""
+    if name in source.outputs:
+        return None
+    found: list[Quant] = []
+    for node in consumers.get(name, ()):
+        if node.inputs[0] != name or name in node.inputs[1:]:
+            return None
+        if node.op == "QuantizeLinear":
+            found.append(parameters(source, node))
             continue
-        if all(node.op == "QuantizeLinear" and node.inputs[0] == name for node in readers):
-            wanted = [parameters(source, node) for node in readers]
-            finest = _finest(source, name, wanted)
-            if finest is not None:
-                found[name] = finest
+        behind = [_wanted(source, consumers, moved) for moved in node.outputs if moved] if node.op in _MOVES else [None]
+        for quants in behind:
+            if quants is None:
+                return None
+            found += quants
     return found
 
 
