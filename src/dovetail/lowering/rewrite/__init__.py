@@ -15,10 +15,23 @@ from dovetail.lowering.rewrite import (
     spectrum,
     tables,
 )
-from dovetail.lowering.rewrite.terms import ACTIVATION, AXES, BIAS, DYNAMIC, EMBEDDING, activation, bounds
+from dovetail.lowering.rewrite.terms import (
+    ACTIVATION,
+    AXES,
+    BIAS,
+    DYNAMIC,
+    EMBEDDING,
+    FROM_ZERO,
+    activation,
+    bounds,
+    never_negative,
+)
 from dovetail.lowering.source import Source
 
-__all__ = ["ACTIVATION", "AXES", "BIAS", "DYNAMIC", "EMBEDDING", "activation", "bounds", "rewrite"]
+__all__ = [
+    "ACTIVATION", "AXES", "BIAS", "DYNAMIC", "EMBEDDING", "FROM_ZERO",
+    "activation", "bounds", "never_negative", "rewrite",
+]  # fmt: skip
 
 STEPS = (
     fusing.skip_nothing,

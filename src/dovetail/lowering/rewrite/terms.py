@@ -16,7 +16,8 @@ AXES = "axes"
 """Axes of a LayerNormalization that need not be the last ones."""
 EMBEDDING = "dovetail.Embedding"
 """Operator: rows of a constant table, by index, with the scales and zero points that the table is stored with."""
-_FROM_ZERO = frozenset({"RELU", "RELU6"})
+FROM_ZERO = frozenset({"RELU", "RELU6"})
+"""Bounds that let no negative number through."""
 _POSITIVE = frozenset({"Sigmoid", "Softmax"})
 _PAIR = frozenset({"QuantizeLinear", "DequantizeLinear"})
 _KEEPING = frozenset({
@@ -46,7 +47,7 @@ def never_negative(source: Source, name: str) -> bool:
     producers = source.producers()
     while (node := producers.get(name)) is not None:
         limits = bounds(source, node)
-        if node.op in _POSITIVE or node.get(ACTIVATION) in _FROM_ZERO or (limits is not None and limits[0] >= 0):
+        if node.op in _POSITIVE or node.get(ACTIVATION) in FROM_ZERO or (limits is not None and limits[0] >= 0):
             return True
         zero = source.constant(node, 2) if node.op in _PAIR else None
         if zero is not None and bool((zero == np.iinfo(zero.dtype).min).all()):
