@@ -136,7 +136,7 @@ def test_every_tensor_between_quantised_operators_is_an_integer(shared_data: Pat
 
 class TestLowerLitert(PassConformance):
     compression_pass = LowerLitert()
-    config = {"dims": ["batch=2"]}
+    config = {"dims": ["x:0=1"]}
     refuses = (unknown_operator,)
 
 

@@ -12,7 +12,7 @@ from dovetail.lowering.emitter import Emitter
 from dovetail.lowering.flatbuffer import Lowered
 from dovetail.lowering.inplace import guarded
 from dovetail.lowering.ops import TABLE
-from dovetail.lowering.rewrite import rewrite
+from dovetail.lowering.rewrite import WRITTEN_OUT, rewrite
 from dovetail.lowering.source import Info, Source
 from dovetail.lowering.tensors import Operator, Quant, Tensor, View, identity
 
@@ -46,9 +46,10 @@ def lower(path: Path, out: Path, dims: Mapping[str, int] | None = None) -> Repor
         dims: sizes of symbolic dimensions; leading ones not named become 1.
 
     Raises:
+        InputError: a size is given for a dimension that the model does not have.
         ModelError: operators that are not covered, all of them named; or a value that only shows at run time.
     """
-    graph = source.read(path, dims or {})
+    graph = source.read(path, dims or {}, TABLE.keys() | WRITTEN_OUT)
     rewrite(graph)
     _require_covered(graph)
     em = Emitter(graph, quantisation.targets(graph))

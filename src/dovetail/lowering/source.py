@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from dovetail.core.errors import ModelError
+from dovetail.core.errors import InputError, ModelError
 from dovetail.core.protocols import Array
 from dovetail.core.sizes import only_shape
 from dovetail.lowering import precision, standard
@@ -35,6 +35,8 @@ _TYPES = frozenset({
 """Of values at run time; the reals among them that are not float32 occur at the border alone."""
 _OF_SHAPES = frozenset({"Shape", "Size", "EyeLike"})
 """Operators whose result depends on the shape and type of the operand alone."""
+_IN_ADVANCE = _OF_SHAPES | {"CastLike", "ConstantOfShape", "Range"}
+"""Operators that are computed in advance where shapes are known."""
 _ALIKE = frozenset({"GroupNormalization"})
 """Operators whose result has the shape of the operand, which onnx does not infer."""
 _BATCH = 1
@@ -145,15 +147,17 @@ class Source:
         self.nodes = kept[::-1]
 
 
-def read(path: Path, dims: Mapping[str, int]) -> Source:
+def read(path: Path, dims: Mapping[str, int], covered: Collection[str]) -> Source:
     """Reads a model and gives every value one shape.
 
     Args:
         path: an ONNX file of opset 13 or newer.
         dims: symbolic dimension, or ``input:axis``, → size; leading dimensions not named become 1.
+        covered: operators that are lowered, or rewritten before.
 
     Raises:
-        ModelError: not readable, a size that stays unknown, or nested graphs.
+        InputError: a size is given for a dimension that the model does not have.
+        ModelError: not readable, operators that are not covered, a size that stays unknown, or nested graphs.
     """
     try:
         model = onnx.load(str(path))
@@ -162,6 +166,7 @@ def read(path: Path, dims: Mapping[str, int]) -> Source:
     opset = _opsets(model).get("", 0)
     if opset < OLDEST_OPSET:
         raise ModelError(f"the model has opset {opset}; the lowering takes {OLDEST_OPSET} and newer", where=str(path))
+    _require_places(model, dims)
     fixed = _fix_sizes(model, dims)
     constants = {i.name: numpy_helper.to_array(i) for i in model.graph.initializer}
     for value in [v for v in model.graph.input if v.name in constants]:
@@ -172,6 +177,7 @@ def read(path: Path, dims: Mapping[str, int]) -> Source:
     model.graph.node.extend(nodes)
     _sort(model, constants)
     _fold(model, constants)
+    _require_covered(model, covered)
     infos = _infos(model, constants)
     _require_known(model, infos)
     notes = precision.to_single(model, constants, {name: info.dtype for name, info in infos.items()})
@@ -192,10 +198,13 @@ def read(path: Path, dims: Mapping[str, int]) -> Source:
     return source
 
 
+def _name(proto: onnx.NodeProto) -> str:
+    return proto.op_type if proto.domain in ("", "ai.onnx") else f"{proto.domain}.{proto.op_type}"
+
+
 def _node(proto: onnx.NodeProto) -> Node:
     attributes = {a.name: _attribute(a) for a in proto.attribute}
-    op = proto.op_type if proto.domain in ("", "ai.onnx") else f"{proto.domain}.{proto.op_type}"
-    return Node(op=op, inputs=tuple(proto.input), outputs=tuple(proto.output), attributes=attributes)
+    return Node(op=_name(proto), inputs=tuple(proto.input), outputs=tuple(proto.output), attributes=attributes)
 
 
 def _attribute(proto: onnx.AttributeProto) -> Any:
@@ -226,6 +235,25 @@ def _sort(model: onnx.ModelProto, constants: Mapping[str, Array]) -> None:
         waiting = later
     del model.graph.node[:]
     model.graph.node.extend(ordered)
+
+
+def _require_places(model: onnx.ModelProto, dims: Mapping[str, int]) -> None:
+    """Checks that every given size is one of a free dimension; an axis may also be given the size that it has."""
+    constants = {i.name for i in model.graph.initializer}
+    free: list[str] = []
+    places: set[str] = set()
+    for value in model.graph.input:
+        for axis, dim in enumerate(value.type.tensor_type.shape.dim if value.name not in constants else ()):
+            place = f"{value.name}:{axis}"
+            if not dim.HasField("dim_value") or dim.dim_value <= 0:
+                free.append(dim.dim_param or place)
+                places |= {dim.dim_param, place}
+            elif dims.get(place) == dim.dim_value:
+                places.add(place)
+    unknown = sorted(set(dims) - places)
+    if unknown:
+        hint = f"symbolic: {', '.join(dict.fromkeys(free))}" if free else "all of its input sizes are fixed already"
+        raise InputError(f"the model has no symbolic dimension {', '.join(map(repr, unknown))}", hint=hint)
 
 
 def _fix_sizes(model: onnx.ModelProto, dims: Mapping[str, int]) -> dict[str, tuple[int, ...]]:
@@ -412,6 +440,20 @@ def _join_nothing_empty(source: Source) -> None:
         replace(node, inputs=tuple(filter(full, node.inputs))) if node.op == "Concat" and full(node.output) else node
         for node in source.nodes
     ]
+
+
+def _require_covered(model: onnx.ModelProto, covered: Collection[str]) -> None:
+    """Names all operators without a form at once, before one of them leaves a shape unknown."""
+    needed = {value.name for value in model.graph.output}
+    missing = set()
+    for node in reversed(model.graph.node):
+        if needed.intersection(node.output):
+            needed.update(node.input)
+            missing.add(_name(node))
+    # What is computed in advance stands here only behind one of the others, which hides a shape from it.
+    missing -= set(covered) | _IN_ADVANCE
+    if missing:
+        raise ModelError(f"no LiteRT form for {', '.join(sorted(missing))}")
 
 
 def _require_known(model: onnx.ModelProto, infos: Mapping[str, Info]) -> None:

@@ -29,10 +29,12 @@ from dovetail.lowering.rewrite.terms import (
 from dovetail.lowering.source import Source
 
 __all__ = [
-    "ACTIVATION", "AXES", "BIAS", "DYNAMIC", "EMBEDDING", "FROM_ZERO",
+    "ACTIVATION", "AXES", "BIAS", "DYNAMIC", "EMBEDDING", "FROM_ZERO", "WRITTEN_OUT",
     "activation", "bounds", "never_negative", "rewrite",
 ]  # fmt: skip
 
+WRITTEN_OUT = frozenset({"Attention", "DFT", "STFT", "DynamicQuantizeLinear", "MatMulInteger"})
+"""Operators that the steps replace by others; of the integers of the last two, the form that quantisers write."""
 STEPS = (
     fusing.skip_nothing,
     fusing.skip_pad_of_nothing,
