@@ -21,6 +21,7 @@ from dovetail.lowering.ops.convolution import (
 )
 from dovetail.lowering.ops.types import REAL, carried
 from dovetail.lowering.ops.windows import Windows
+from dovetail.lowering.rewrite import ACTIVATION
 from dovetail.lowering.source import Node
 from dovetail.lowering.tensors import Tensor
 
@@ -89,16 +90,25 @@ def _geometry(node: Node, image: Tensor, kernel: Sizes, out: Tensor) -> tuple[Si
 
 def _own(em: Emitter, node: Node, image: Tensor, kernel: Tensor, bias: Tensor, out: Tensor) -> None:
     strides, begin, full = _geometry(node, image, kernel.shape[1:3], out)
-    whole = (out.shape[0], *full, out.shape[3])
+    same = full != out.shape[1:3] and _is_same(image.shape[1:3], strides, kernel.shape[1:3], begin, out.shape[1:3])
+    whole = out.shape if same else (out.shape[0], *full, out.shape[3])
     large = em.tensor(f"{node.output}/whole", whole, out.dtype, out.quant) if whole != out.shape else out
     sizes = em.integers(whole, f"{node.output}/size")
     em.emit(
         "TRANSPOSE_CONV", [sizes, kernel, image, bias], [large], "TransposeConvOptions",
-        padding="VALID", strideH=strides[0], strideW=strides[1], fusedActivationFunction="NONE",
+        padding="SAME" if same else "VALID", strideH=strides[0], strideW=strides[1],
+        fusedActivationFunction=node.get(ACTIVATION, "NONE"),
     )  # fmt: skip
     if large is not out:
         start, size = em.integers((0, *begin, 0), f"{node.output}/begin"), em.integers(out.shape, f"{node.output}/kept")
         em.emit("SLICE", [large, start, size], [out], "SliceOptions")
+
+
+def _is_same(sizes: Sizes, strides: Sizes, kernel: Sizes, begin: Sizes, wanted: Sizes) -> bool:
+    """Whether the runtime crops so by itself: as many elements as strides, the odd one of what is cropped behind them."""
+    crops = [(n - 1) * s + k - out for n, s, k, out in zip(sizes, strides, kernel, wanted, strict=True)]
+    fits = all(out == n * s for n, s, out in zip(sizes, strides, wanted, strict=True))
+    return fits and all(crop >= 0 and b == crop // 2 for crop, b in zip(crops, begin, strict=True))
 
 
 def _dilated(em: Emitter, node: Node, image: Tensor, w: Array, out: Tensor) -> None:

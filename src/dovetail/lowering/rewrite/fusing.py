@@ -7,7 +7,7 @@ from dataclasses import replace
 from dovetail.lowering.rewrite.terms import ACTIVATION, BIAS, activation
 from dovetail.lowering.source import Node, Source
 
-FUSING = frozenset({"Conv", "Gemm", "MatMul", "Add", "Sub", "Mul", "Div", "MaxPool", "AveragePool"})
+FUSING = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "Add", "Sub", "Mul", "Div", "MaxPool", "AveragePool"})
 """Operators that apply a bound to their result at no cost."""
 
 
