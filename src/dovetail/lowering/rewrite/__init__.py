@@ -6,6 +6,7 @@ from dovetail.lowering.rewrite import (
     activations,
     affine,
     attention,
+    blocks,
     centred,
     fusing,
     integers,
@@ -52,6 +53,7 @@ STEPS = (
     fusing.add_bias,
     scale.into_weights,
     affine.into_weights,
+    blocks.order_channels,
     fusing.fuse_bounds,
 )
 """In this order: patterns are found before their parts are fused elsewhere."""
