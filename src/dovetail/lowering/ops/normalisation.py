@@ -50,19 +50,14 @@ def _is_all(em: Emitter, name: str, number: float) -> bool:
 
 
 def batch_norm(em: Emitter, node: Node) -> None:
-    """BatchNormalization with the statistics of the model, one product and one sum.
+    """BatchNormalization, which has been written out as a product and a sum where it is one.
 
     Raises:
         ModelError: statistics of the batch, or computed parameters.
     """
     if node.get("training_mode", 0):
         raise ModelError(f"BatchNormalization {node.output!r} takes statistics of its batch, as in training")
-    x = operand(em, node)
-    gamma, beta, mean, variance = (em.array(node, index, "parameters").astype(np.float64) for index in (1, 2, 3, 4))
-    scale = gamma / np.sqrt(variance + node.get("epsilon", 1e-5))
-    m = Maths(em, node.output)
-    result = m.mul(x.tensor, _by_channel(m, x, scale))
-    em.bind(node.output, View(m.add(result, _by_channel(m, x, beta - mean * scale)), x.order))
+    raise ModelError(f"BatchNormalization {node.output!r} computes its parameters at run time")
 
 
 def _by_channel(m: Maths, x: View, value: Array) -> Tensor:

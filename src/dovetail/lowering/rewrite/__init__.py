@@ -53,6 +53,7 @@ STEPS = (
     fusing.add_bias,
     scale.into_weights,
     affine.into_weights,
+    affine.write_out,
     blocks.order_channels,
     fusing.fuse_bounds,
 )

@@ -1,4 +1,4 @@
-"""Scale and shift of a normalisation move into the weights of the products that read it."""
+"""Scale and shift of a normalisation: into the weights of the products that read it, or written out."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from dovetail.core.protocols import Array
+from dovetail.lowering.rewrite.build import Builder
 from dovetail.lowering.rewrite.match import Graph
 from dovetail.lowering.rewrite.terms import BIAS
 from dovetail.lowering.source import Node, Source
@@ -57,3 +58,31 @@ def _folded(source: Source, node: Node, gamma: Array, beta: Array) -> Node:
     w = source.add_constant(f"{node.inputs[1]}/scaled", (gamma[:, None] * weights).astype(np.float32))
     b = source.add_constant(f"{node.output}/shift", shift.astype(np.float32))
     return replace(node, inputs=(node.inputs[0], w, b), attributes={**node.attributes, BIAS: True})
+
+
+# -- batch normalisation -------------------------------------------------------------------------------------------------
+
+
+def write_out(source: Source) -> None:
+    """BatchNormalization with the statistics of the model → a product and a sum, with which a bound behind it can fuse."""
+    nodes: list[Node] = []
+    for node in source.nodes:
+        nodes += _product_and_sum(source, node) if node.op == "BatchNormalization" else [node]
+    source.nodes = nodes
+
+
+def _product_and_sum(source: Source, node: Node) -> list[Node]:
+    given = [source.constant(node, index) for index in (1, 2, 3, 4)]
+    gamma, beta, mean, variance = (None if value is None else value.astype(np.float64) for value in given)
+    if node.get("training_mode", 0) or gamma is None or beta is None or mean is None or variance is None:
+        return [node]
+    scale = gamma / np.sqrt(variance + node.get("epsilon", 1e-5))
+    shape = source.shape(node.output)
+    b = Builder(source, node.output)
+
+    def by_channel(value: Array, what: str) -> str:
+        return b.constant(value.astype(np.float32).reshape(-1, *(1,) * (len(shape) - 2)), what)
+
+    product = b.elementwise("Mul", node.inputs[0], by_channel(scale, "scale"))
+    b.node("Add", product, by_channel(beta - mean * scale, "shift"), shape=shape, name=node.output)
+    return b.nodes
