@@ -18,7 +18,7 @@ def test_fit_a_small_network_to_this_machine(tmp_path, digits, monkeypatch):
         metric="accuracy",
         max_drop="5pp",
         runtimes=["onnxruntime", "null"],  # null answers zeros: very fast, and never the answer
-        budget="6s",
+        budget="15s",
         out=tmp_path / "fit",
     )
 

@@ -31,7 +31,7 @@ def test_marked_blocks_work(page: str, tmp_path: Path, digits: Path, environment
     blocks = list(_BLOCK.finditer((ROOT / page).read_text(encoding="utf-8")))
     assert blocks
     for block in blocks:
-        code = _BUDGET.sub("5s", block["code"])
+        code = _BUDGET.sub("10s", block["code"])
         if block["file"]:
             (folder / block["file"]).write_text(code + "\n")
             if block["language"] == "yaml":
