@@ -246,7 +246,6 @@ def winner(rng: np.random.Generator) -> CandidateRecord:
         fate=Fate.WINNER,
         reason="fastest with the drop certified",
         label="int8 static, per channel, ONNX Runtime, 2 threads",
-        model_key="f00d",
         size_bytes=0.31e6,
         build_s=3.4,
         screening=measurement(145e-6, rng, 1),

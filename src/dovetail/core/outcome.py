@@ -72,7 +72,6 @@ class CandidateRecord:
     reason: str
     is_baseline: bool = False
     label: str = ""
-    model_key: str = ""
     size_bytes: float | None = None
     build_s: float | None = None
     screening: Measurement | None = None
