@@ -96,6 +96,11 @@ def test_evidence_that_is_damaged_is_one_message(artifact):
         recorded_samples(artifact)
 
 
+def test_the_result_says_that_a_script_runs_it_alone(artifact, fitted):
+    assert json.loads((fitted / "result.json").read_text())["runs_alone"] is True
+    assert "run.py" in (artifact / "report.html").read_text()
+
+
 def test_nothing_is_pickled(artifact):
     suffixes = {path.suffix for path in artifact.rglob("*") if path.is_file()}
     assert suffixes <= {".onnx", ".xml", ".bin", ".json", ".jsonl", ".py", ".html"}

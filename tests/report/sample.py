@@ -338,6 +338,7 @@ def fit(n: int = 36) -> FitResult:
             LedgerRow(stage="certify", seconds=41.9, count=3),
         ),
         artifact="fit",
+        runs_alone=True,
         warnings=("Steal time reached 4 % in block 7; the block was repeated.",),
         sensitivity={name: 0.004 * math.exp(-i / 4) - 0.0002 for i, (name, _) in enumerate(layers())},
         command="dovetail optimize resnet20_cifar10.onnx --data cifar10_test.npz --metric accuracy --max-drop 1pp --out fit",
