@@ -182,14 +182,20 @@ def analyze_file(path: Path, shapes: Mapping[str, list[int]]) -> Workload:
     return decode(Workload, answer["workload"])
 
 
-def timing_conditions(model: Model, data: Any, batch: int) -> Conditions:
+def timing_conditions(model: Model, data: Any, batch: int, runtime: str = "onnxruntime") -> Conditions:
     """Conditions for timing runs outside a search, on the user's samples or on random ones.
+
+    Args:
+        model: whose inputs the samples are for.
+        data: the user's samples; ``None`` for random ones.
+        batch: samples per call.
+        runtime: that runs the model, where its format has no form in ONNX.
 
     Raises:
         DovetailError: the model or the data cannot be read.
     """
     cache = cache_folder()
-    inputs, outputs = signature(load_onnx(onnx_form(model.path), weights=False))
+    inputs, outputs = _ports(model, runtime, cache / "logs")
     state = detect_state(inputs, outputs)
     job = FitJob(model=str(model.path), data=data, state=state)
     request = Request(job=job, out=cache, cache=cache)
@@ -206,6 +212,15 @@ def conditions_of(timing: Timing, batch: int) -> Conditions:
         logs=cache_folder() / "logs",
         memory_limit_bytes=MEMORY_SHARE * environment().memory_bytes,
     )
+
+
+def _ports(model: Model, runtime: str, logs: Path) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
+    """Inputs and outputs of a model: from its ONNX form, or as its runtime tells them where it has none."""
+    if model.format in ("onnx", "litert"):
+        return signature(load_onnx(onnx_form(model.path), weights=False))
+    told = _in_child("load", model, logs, path=str(model.path), format=model.format, runtime=runtime, options={})
+    inputs, outputs = (tuple(decode(TensorSpec, spec) for spec in told[side]) for side in ("inputs", "outputs"))
+    return inputs, outputs
 
 
 # -- model ---------------------------------------------------------------------------------------------------------------
