@@ -21,9 +21,11 @@ from dovetail.core.serial import decode, encode
 from dovetail.core.sizes import Shapes
 from dovetail.core.workload import Workload
 from dovetail.data.dataset import StoredDataset
+from dovetail.data.functions import source_file
 from dovetail.data.job import FitJob
 from dovetail.data.limits import parse_max_drop
 from dovetail.data.metrics import RowMetric, get_metric
+from dovetail.data.metrics.function import FunctionMetric
 from dovetail.data.prepare import DataFiles, Splits, open_splits, prepare_splits
 from dovetail.data.split import units_of
 from dovetail.devices.probe import environment
@@ -133,6 +135,7 @@ def describe(request: Request, note: Callable[[str], None]) -> Job:
         note("the model takes raw input: " + ", ".join(f"{i.name} {i.dtype} {list(i.shape)}" for i in inputs))
     splits, warnings = _read_data(request, job, inputs)
     metric_spec, metric = _metric(job, outputs, splits)
+    metric_file = source_file(str(metric_spec)) if isinstance(metric, FunctionMetric) else None
     wish = _wish(job, metric)
     timing = _timing(splits, inputs, job, request.cache, wish.batch)
     if timing.assumed:
@@ -153,6 +156,7 @@ def describe(request: Request, note: Callable[[str], None]) -> Job:
         timing_indices=timing.indices,
         call_shapes=timing.calls,
         metric_spec=metric_spec,
+        metric_hash="" if metric_file is None else sha256(metric_file),
         metric=metric,
         state=state,
         free_dims=timing.free_dims(inputs),
