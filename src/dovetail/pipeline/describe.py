@@ -35,7 +35,7 @@ from dovetail.measure.child import Child, ChildFailure
 from dovetail.pipeline.job import Job, Split, Wish
 from dovetail.pipeline.preprocessing import taken_in
 from dovetail.pipeline.timing import Timing, made_up, on_samples
-from dovetail.workloads.load import content_hash, load_onnx, signature
+from dovetail.workloads.load import content_hash, gather, load_onnx, signature, weight_files
 from dovetail.workloads.recurrence import detect_state
 
 DEFAULT_BUDGET_S = 600.0
@@ -122,6 +122,7 @@ def describe(request: Request, note: Callable[[str], None]) -> Job:
     original = _model_file(job, request.cache)
     model_hash = content_hash(original.path)
     inputs, outputs = signature(load_onnx(original.path, weights=False))
+    original = _gathered(original, model_hash, request.cache)
     state = job.state or detect_state(inputs, outputs)
     if state and not job.state:
         note("recurrent state found: " + ", ".join(f"{a} ← {b}" for a, b in state.items()))
@@ -266,6 +267,21 @@ def _native(text: str) -> Model | None:
 def _stamp(text: str) -> list[float]:
     path = Path(text.rpartition(":")[0] if ".py:" in text else text)
     return [path.stat().st_mtime, path.stat().st_size] if path.exists() else []
+
+
+def _gathered(original: Model, model_hash: str, cache: Path) -> Model:
+    """The user's file where its weights lie as a :class:`Model` has them, else a copy that does, made once."""
+    if weight_files(original.path) == tuple(file.resolve() for file in original.files()[1:]):
+        return original
+    out = cache / "originals" / model_hash / original.path.name
+    if not out.exists():
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=out.parent) as folder:
+            partial = Model(path=Path(folder) / out.name)
+            gather(original.path, partial.path)
+            for file in reversed(partial.files()):  # the model itself last: it says that all is there
+                file.replace(out.parent / file.name)
+    return Model(path=out)
 
 
 def _normalized(original: Model, model_hash: str, cache: Path, logs: Path) -> Model:

@@ -58,7 +58,7 @@ class Job:
 
     Attributes:
         name: of the model, for people.
-        original: the file as the user gave it, in ONNX form.
+        original: the model as the user gave it, in ONNX form; weights in several files are gathered in one.
         native: the file itself where it is not ONNX but runs as it is in a runtime of its own.
         source: its normalised form, from which passes start.
         splits: ``calibration``, ``selection``, ``certification`` where there are data, and always ``timing``.
