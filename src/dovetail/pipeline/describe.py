@@ -29,12 +29,13 @@ from dovetail.data.metrics.function import FunctionMetric
 from dovetail.data.prepare import DataFiles, Splits, open_splits, prepare_splits
 from dovetail.data.split import units_of
 from dovetail.devices.probe import environment
-from dovetail.export.artifact import sha256
+from dovetail.export.artifact import TOP_FILES, own_files, sha256, strangers
 from dovetail.measure.arena import Conditions
 from dovetail.measure.child import Child, ChildFailure
 from dovetail.pipeline.job import Job, Split, Wish
 from dovetail.pipeline.preprocessing import taken_in
 from dovetail.pipeline.timing import Timing, made_up, on_samples
+from dovetail.search import journal
 from dovetail.workloads.load import content_hash, gather, load_onnx, signature, weight_files
 from dovetail.workloads.recurrence import detect_state
 
@@ -81,23 +82,47 @@ class Request:
     command: str = ""
 
     def claim_out(self) -> Path:
-        """Checks that the output folder can be made and written; one that is new is not kept until there is a journal.
+        """Checks that the output folder can be made and written, and that nothing in it is somebody else's.
+
+        One that is new is not kept until there is a journal.
 
         Raises:
             StorageError: it cannot.
+            InputError: it holds files, but no fit.
         """
         fresh = not self.out.exists()
-        try:
-            self.out.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=self.out):
-                pass
-            if fresh:
-                self.out.rmdir()
-            self.cache.mkdir(parents=True, exist_ok=True)
-        except OSError as exc:
-            where = str(exc.filename or self.out)
-            raise StorageError(f"cannot write there: {exc.strerror}", where=where, hint="choose another --out") from exc
+        if self.out.is_dir():
+            self._check_ours()
+        _check_writable(self.out, hint="choose another --out")
+        if fresh:
+            self.out.rmdir()
+        _check_writable(self.cache, hint="choose another folder for the cache with the variable DOVETAIL_CACHE")
         return self.out
+
+    def _check_ours(self) -> None:
+        """Raises an :class:`InputError` where an artifact in this folder would be among, or replace, what is not ours."""
+        where, hint = str(self.out), "choose another --out: a new folder, an empty one, or one that holds an earlier fit"
+        try:
+            known = own_files(self.out) or journal.is_journal(self.out / journal.FILE) or not any(self.out.iterdir())
+            taken = strangers(self.out, TOP_FILES)
+        except InputError as exc:
+            raise InputError(f"its manifest.json is no earlier fit's: {exc.what}", where=where, hint=hint) from exc
+        except OSError as exc:
+            raise StorageError(f"cannot be read: {exc.strerror}", where=where, hint=hint) from exc
+        if not known:
+            raise InputError("the folder is not empty, and what it holds is no fit", where=where, hint=hint)
+        if taken:
+            raise InputError(f"{taken[0]} is there, and is no earlier fit's", where=where, hint=hint)
+
+
+def _check_writable(folder: Path, hint: str) -> None:
+    """Makes a folder and writes a file in it that nobody sees."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as exc:
+        raise StorageError(f"cannot write there: {exc.strerror}", where=str(exc.filename or folder), hint=hint) from exc
 
 
 LITERT_SUFFIX = ".tflite"
