@@ -1,9 +1,12 @@
 """Runs the command line in processes of its own."""
 
+import ctypes
 import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+
+_LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 def dovetail_command(arguments: Iterable[object], *, rounds: int | None = None) -> list[str]:
@@ -14,11 +17,20 @@ def dovetail_command(arguments: Iterable[object], *, rounds: int | None = None) 
 
 
 def private_environment(folder: Path) -> dict[str, str]:
-    """Cache and temporary files, and with them the measurement lock, under a folder."""
+    """Cache, temporary files and measurement lock under a folder."""
     scratch = folder / "tmp"
     scratch.mkdir(exist_ok=True)
-    private = {"DOVETAIL_CACHE": str(folder / "cache"), "TMPDIR": str(scratch), "OMP_NUM_THREADS": "1", "COLUMNS": "120"}
-    return {**os.environ, **private}
+    places = {"DOVETAIL_CACHE": folder / "cache", "DOVETAIL_LOCK": scratch / "measure.lock", "TMPDIR": scratch}
+    private = {name: str(place) for name, place in places.items()}
+    return {**os.environ, **private, "OMP_NUM_THREADS": "1", "COLUMNS": "120"}
+
+
+def without_privileges() -> None:
+    """To be called in a child before it starts its program: permissions of files hold for root too (Linux)."""
+    if os.geteuid() == 0:
+        for capability in (1, 2):  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
+            if _LIBC.prctl(24, capability, 0, 0, 0):  # PR_CAPBSET_DROP
+                raise OSError(ctypes.get_errno(), "the capability cannot be dropped")
 
 
 WATCH = """
@@ -39,4 +51,5 @@ def socket_watch(log: Path) -> dict[str, str]:
     site = log.parent / "watch"
     site.mkdir()
     (site / "sitecustomize.py").write_text(WATCH)
-    return {"PYTHONPATH": str(site), "SOCKET_LOG": str(log)}
+    path = os.pathsep.join(filter(None, [str(site), os.environ.get("PYTHONPATH")]))
+    return {"PYTHONPATH": path, "SOCKET_LOG": str(log)}

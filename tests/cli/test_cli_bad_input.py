@@ -11,7 +11,7 @@ from onnx import TensorProto, helper
 
 from dovetail.cli import main
 from dovetail.testing.models import unknown_operator
-from processes import dovetail_command
+from processes import dovetail_command, without_privileges
 
 SAMPLES = 30
 
@@ -204,6 +204,33 @@ def test_an_output_that_cannot_be_written(refused, here, digits):
         message = refused("optimize", digits / "digits.onnx", "--out", out)
         assert "cannot write there" in message
         assert "choose another --out" in message
+
+
+def test_an_output_folder_that_holds_other_files_is_left_alone(refused, here, digits):
+    (here / "models").mkdir()
+    (here / "models" / "net.onnx").write_bytes((digits / "digits.onnx").read_bytes())
+    (here / "run.py").write_text("mine")
+    for out in (".", "models"):
+        assert "the folder is not empty" in refused("optimize", "models/net.onnx", "--runtime", "null", "--out", out)
+
+
+@pytest.mark.parametrize("verb", ["optimize", "analyze"])
+def test_a_cache_without_permission(tmp_path, digits, environment, verb):
+    (tmp_path / "cache").mkdir(mode=0o500)
+    done = subprocess.run(
+        dovetail_command([verb, digits / "digits.onnx"]),
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        preexec_fn=without_privileges,
+    )
+    assert done.returncode == 2
+    assert f"{tmp_path}/cache" in done.stderr and "Permission denied" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stderr.count("error: ") == 1
+    assert not (tmp_path / "digits.fit").exists()
 
 
 def test_a_cache_that_cannot_be_written(refused, digits, monkeypatch):

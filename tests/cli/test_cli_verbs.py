@@ -6,11 +6,14 @@ import shutil
 from pathlib import Path
 from xml.etree import ElementTree
 
+import openvino
 import pytest
 
 from dovetail.cli import main
 from dovetail.core.protocols import Model
+from dovetail.core.recipe import Recipe
 from dovetail.data.job import load_job
+from dovetail.export.artifact import Entry, read_manifest, write_artifact
 from dovetail.runtimes.litert import LiteRt
 
 VERBS = ("optimize", "analyze", "bench", "explain", "verify", "export", "init", "doctor")
@@ -126,6 +129,49 @@ def test_explain_says_when_a_runtime_cannot_tell(run, digits):
     code, _, err = run("explain", f"{model}@null", f"{model}@onnxruntime")
     assert code == 2
     assert "null cannot tell where its time goes" in err
+
+
+@pytest.fixture
+def network(digits, tmp_path) -> Path:
+    """The digits network in OpenVINO's own format."""
+    path = tmp_path / "network" / "model.xml"
+    openvino.save_model(openvino.Core().read_model(digits / "digits.onnx"), path, compress_to_fp16=False)
+    return path
+
+
+def test_bench_and_explain_a_network_of_openvino(run, network, digits):
+    code, out, err = run("bench", network, f"{network}@openvino:threads=1", "--rounds", "1", "--json", "--quiet")
+    assert code == 0, err
+    assert not any(timed["infeasible"] for timed in json.loads(out)["runs"])
+    code, out, err = run("bench", network, "--rounds", "1", "--data", digits / "digits.npz", "--json", "--quiet")
+    assert code == 0, err
+    assert [timed["label"] for timed in json.loads(out)["runs"]] == [str(network)]
+    code, out, err = run("explain", network, digits / "digits.onnx", "--json")
+    assert code == 0, err
+    assert "convolution" in {group["group"] for group in json.loads(out)["groups"]}
+
+
+def test_bench_and_explain_an_artifact_whose_answer_is_a_network_of_openvino(run, network, digits, fitted, tmp_path):
+    def entry(name: str, runtime: str, model: Model) -> Entry:
+        return Entry(name=name, model=model, recipe=Recipe(runtime=runtime), certificates=(), session_source=None)
+
+    answer = entry("answer", "openvino", Model(path=network, format="openvino"))
+    original = entry("original", "onnxruntime", Model(path=digits / "digits.onnx"))
+    write_artifact(tmp_path / "fit", read_manifest(fitted / "fit"), [answer, original], [], {})
+    code, out, err = run("bench", "fit/", "fit/@original", "--rounds", "1", "--json", "--quiet")
+    assert code == 0, err
+    assert [timed["infeasible"] for timed in json.loads(out)["runs"]] == [None, None]
+    for runs in (("fit/", "fit/@original"), ("fit/@original", "fit/")):
+        code, out, err = run("explain", *runs, "--json")
+        assert code == 0, err
+        assert json.loads(out)["summary"]
+
+
+def test_a_damaged_network_of_openvino_is_one_message(run, tmp_path):
+    (tmp_path / "model.xml").write_text("<net/>")
+    code, out, err = run("bench", "model.xml")
+    assert (code, out) == (2, "")
+    assert "model.xml" in err and "Traceback" not in err
 
 
 # -- verify --------------------------------------------------------------------------------------------------------------

@@ -96,6 +96,11 @@ def test_evidence_that_is_damaged_is_one_message(artifact):
         recorded_samples(artifact)
 
 
+def test_the_result_says_that_a_script_runs_it_alone(artifact, fitted):
+    assert json.loads((fitted / "result.json").read_text())["runs_alone"] is True
+    assert "run.py" in (artifact / "report.html").read_text()
+
+
 def test_nothing_is_pickled(artifact):
     suffixes = {path.suffix for path in artifact.rglob("*") if path.is_file()}
     assert suffixes <= {".onnx", ".xml", ".bin", ".json", ".jsonl", ".py", ".html"}
@@ -258,7 +263,73 @@ def test_an_artifact_is_replaced_whole(artifact, digits):
     assert check_hashes(artifact, new) == {}
     assert [path.name for path in (artifact / "models").iterdir()] == ["original"]
     assert (artifact / "mine.txt").read_text() == "kept"
-    assert not list(artifact.glob(".new*"))
+    assert not list(artifact.glob(".*"))
+
+
+def test_files_of_others_stay_and_files_of_the_old_artifact_go(artifact, digits):
+    """An infeasible fit leaves no model that could be taken for its answer."""
+    (artifact / "models" / "mine").mkdir()
+    (artifact / "models" / "mine" / "net.onnx").write_text("kept")
+    (artifact / "models" / "original" / "notes.txt").write_text("kept")
+    journal = (artifact / "journal.jsonl").read_bytes()
+    new = write_artifact(artifact, read_manifest(artifact), [], [], {"report.html": "infeasible"})
+    assert new.files.keys() == {"evidence.jsonl", "report.html"}
+    left = {path.relative_to(artifact).as_posix() for path in artifact.rglob("*") if path.is_file()}
+    kept = {"models/mine/net.onnx", "models/original/notes.txt"}
+    assert left == {"manifest.json", "journal.jsonl", *new.files, *kept}
+    assert all((artifact / name).read_text() == "kept" for name in kept)
+    assert (artifact / "journal.jsonl").read_bytes() == journal
+
+
+def test_a_file_of_others_under_a_name_that_is_needed_stops_it_before_anything_changes(artifact, digits, tmp_path):
+    manifest, out = read_manifest(artifact), tmp_path / "out"
+    (out / "models" / "original").mkdir(parents=True)
+    (out / "models" / "original" / "digits.onnx").write_text("mine")
+    with pytest.raises(StorageError, match=r"digits\.onnx: it is there, and not of an earlier artifact"):
+        write_artifact(out, manifest, [entry(digits)], [], {})
+    assert [path for path in out.rglob("*") if path.is_file()] == [out / "models" / "original" / "digits.onnx"]
+    (out / "models" / "original" / "digits.onnx").unlink()
+    (out / "manifest.json").write_text("{}")
+    with pytest.raises(InputError, match="manifest"):
+        write_artifact(out, manifest, [entry(digits)], [], {})
+    assert (out / "manifest.json").read_text() == "{}"
+
+
+def test_an_old_manifest_removes_nothing_outside_its_folder(artifact, digits, tmp_path):
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    for name in ("a.txt", "b.txt"):
+        (outside / name).write_text("kept")
+    (artifact / "link").symlink_to(outside)
+    named = ["../outside/a.txt", "link/b.txt", str(outside / "a.txt"), "..", ".", "", "models"]
+    edit_manifest(artifact, lambda data: data["files"].update(dict.fromkeys(named, "0" * 64)))
+    write_artifact(artifact, read_manifest(artifact), [entry(digits)], [], {})
+    assert [(outside / name).read_text() for name in ("a.txt", "b.txt")] == ["kept", "kept"]
+    assert (artifact / "models" / "original" / "digits.onnx").exists()
+
+
+def test_a_write_that_was_killed_leaves_nothing_unknown(artifact, digits, monkeypatch):
+    """Whatever lies there is in the manifest, so that the next write replaces it."""
+    old, moved = read_manifest(artifact), []
+    whole = Path.replace
+
+    def killed(self, target):
+        moved.append(target)
+        if len(moved) == 3:
+            raise KeyboardInterrupt
+        return whole(self, target)
+
+    monkeypatch.setattr(Path, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        write_artifact(artifact, old, [replace(entry(digits), name="another")], [], {"report.html": "half"})
+    monkeypatch.undo()
+    listed = read_manifest(artifact).files
+    present = {path.relative_to(artifact).as_posix() for path in artifact.rglob("*") if path.is_file()}
+    assert present <= {"manifest.json", "journal.jsonl", *listed}
+    assert set(check_hashes(artifact, read_manifest(artifact)).values()) <= {"missing", "changed"}
+    new = write_artifact(artifact, old, [entry(digits)], [], {"report.html": "whole"})
+    assert check_hashes(artifact, new) == {}
+    assert [path.name for path in (artifact / "models").iterdir()] == ["original"]
 
 
 def failing_evidence():
@@ -273,7 +344,7 @@ def test_an_artifact_survives_a_write_that_fails(artifact, digits):
         write_artifact(artifact, replace(manifest, headline="new"), [entry(digits)], failing_evidence(), {})
     assert hashes(artifact) == before
     assert read_manifest(artifact) == manifest
-    assert not list(artifact.glob(".new*"))
+    assert not list(artifact.glob(".*"))
 
 
 def test_a_model_that_vanished_is_a_storage_error_and_leaves_nothing(tmp_path, digits, fitted):

@@ -1,14 +1,18 @@
 """One measurement at a time on a machine, and never a lock that outlives its holder."""
 
+import os
 import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from dovetail.core.errors import StorageError
+from dovetail.measure import lock
 from dovetail.measure.lock import measuring
+from processes import without_privileges
 
 HOLD = (
     "import sys; from pathlib import Path; from dovetail.measure.lock import measuring\n"
@@ -17,8 +21,9 @@ HOLD = (
 )
 
 
-def holder(path: Path) -> subprocess.Popen[str]:
-    return subprocess.Popen([sys.executable, "-c", HOLD, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+def holder(path: Path, **how: Any) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", HOLD, str(path)]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, **how)
 
 
 def test_a_second_process_says_that_it_waits_and_gets_its_turn(tmp_path):
@@ -63,5 +68,47 @@ def test_it_is_free_again_after_an_error(tmp_path):
 
 
 def test_a_lock_that_cannot_be_opened_is_a_storage_error(tmp_path):
-    with pytest.raises(StorageError, match="cannot open the measurement lock"), measuring(path=tmp_path):
+    with pytest.raises(StorageError, match="cannot open the measurement lock"), measuring(path=tmp_path / "gone" / "lock"):
         pass
+
+
+def test_a_lock_of_another_user_is_taken_though_nobody_may_write_it(tmp_path):
+    path = tmp_path / "lock"
+    path.touch(mode=0o444)
+    with holder(path, preexec_fn=without_privileges) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        waiting, entered = threading.Event(), threading.Event()
+
+        def enter() -> None:
+            with measuring(lambda text: waiting.set(), path=path):
+                entered.set()
+
+        thread = threading.Thread(target=enter)
+        thread.start()
+        assert waiting.wait(20)
+        assert not entered.is_set()
+        other.communicate()
+        thread.join(20)
+    assert other.returncode == 0
+    assert entered.is_set()
+
+
+def test_others_may_open_the_lock_whatever_the_mask_of_its_maker(tmp_path):
+    before = os.umask(0o077)
+    try:
+        with measuring(path=tmp_path / "lock"):
+            assert (tmp_path / "lock").stat().st_mode & 0o777 == 0o644
+    finally:
+        os.umask(before)
+
+
+def test_the_place_depends_on_no_folder_for_temporary_files(tmp_path, monkeypatch):
+    monkeypatch.setattr(lock, "LOCK", tmp_path / "machine")
+    monkeypatch.delenv("DOVETAIL_LOCK", raising=False)
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "own"))
+    with measuring():
+        assert (tmp_path / "machine").exists()
+    monkeypatch.setenv("DOVETAIL_LOCK", str(tmp_path / "chosen"))
+    with measuring():
+        assert (tmp_path / "chosen").exists()

@@ -1,21 +1,11 @@
-"""Order statistics cover what they claim, refuse what they cannot carry, and races drop no equal candidate."""
+"""Order statistics cover what they claim, and refuse what they cannot carry."""
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dovetail.core.measurement import Interval
-from dovetail.measure.statistics import (
-    dominated,
-    is_steady,
-    median_interval,
-    min_samples,
-    quantile_interval,
-    racing_interval,
-    summarize_block,
-    supported_quantiles,
-)
+from dovetail.measure.statistics import is_steady, min_samples, quantile_interval, supported_quantiles
 
 
 @pytest.mark.parametrize(("quantile", "n"), [(0.5, 6), (0.9, 36), (0.95, 72), (0.99, 368), (0.999, 3688), (0.05, 72)])
@@ -52,16 +42,8 @@ def test_quantile_interval_covers_whatever_the_distribution(quantile, n):
 
 @given(st.lists(st.floats(1e-6, 10.0), min_size=6, max_size=60))
 def test_median_interval_holds_the_median_and_lies_in_the_sample(samples):
-    interval = median_interval(samples)
+    interval = quantile_interval(samples, 0.5)
     assert min(samples) <= interval.low <= interval.point <= interval.high <= max(samples)
-
-
-def test_block_summary_ignores_a_preempted_call():
-    quiet = [1.0e-3] * 50
-    assert summarize_block([*quiet, 0.5]).median_s == pytest.approx(1.0e-3)
-    assert summarize_block([*quiet, 0.5]).calls == 51
-    with pytest.raises(ValueError, match="at least one call"):
-        summarize_block([])
 
 
 def test_warm_up_is_over_when_blocks_agree():
@@ -69,22 +51,3 @@ def test_warm_up_is_over_when_blocks_agree():
     assert not is_steady(falling)
     assert not is_steady([1.0] * 5)
     assert is_steady([*falling, 1.01, 1.0, 1.01, 1.0, 1.005, 1.0])
-
-
-def test_race_keeps_equals_and_drops_the_clearly_slower():
-    rng = np.random.default_rng(5)
-    one = Interval(point=1.0, low=1.0, high=1.0)
-    dropped_equal, dropped_slow = 0, 0
-    for _ in range(400):
-        shift = rng.normal(0, 0.007, 2)  # process-to-process effect of both sides: 1 % on their ratio
-        baseline, equal = (np.exp(rng.normal(s, 0.01, 4)) for s in shift)
-        dropped_equal += dominated(racing_interval(equal, baseline, looks=3), one)
-        dropped_slow += dominated(racing_interval(1.2 * equal, baseline, looks=3), one)
-    assert dropped_equal <= 10
-    assert dropped_slow >= 380
-
-
-def test_race_is_never_surer_than_the_process_spread():
-    interval = racing_interval([1.0, 1.0, 1.0], [1.0, 1.0, 1.0])
-    assert interval.low == pytest.approx(np.exp(-0.02))
-    assert racing_interval([1.0], [1.0, 1.0]) is None

@@ -18,11 +18,42 @@ def test_a_new_output_folder_is_checked_but_not_kept(asked):
     assert not asked.out.exists()
 
 
-def test_an_output_folder_that_was_there_stays(asked):
+def test_an_empty_output_folder_stays(asked):
     asked.out.mkdir()
-    (asked.out / "mine").write_text("kept")
     asked.claim_out()
-    assert [p.name for p in asked.out.iterdir()] == ["mine"]
+    assert asked.out.is_dir() and not list(asked.out.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({"models/net.onnx": ""}, "what it holds is no fit"),
+        ({"journal.jsonl": '{"kind": "diary"}'}, "what it holds is no fit"),
+        ({"manifest.json": '{"name": "a web application"}'}, "its manifest.json is no earlier fit's"),
+        ({"journal.jsonl": '{"kind": "job", "schema": 1}', "run.py": "mine"}, "run.py is there, and is no earlier fit's"),
+    ],
+)
+def test_an_output_folder_that_is_somebody_elses_is_refused(asked, files, message):
+    for name, text in files.items():
+        (asked.out / name).parent.mkdir(parents=True, exist_ok=True)
+        (asked.out / name).write_text(text)
+    with pytest.raises(InputError, match=message):
+        asked.claim_out()
+    assert {p.relative_to(asked.out).as_posix() for p in asked.out.rglob("*") if p.is_file()} == files.keys()
+    assert not asked.cache.exists()
+
+
+@pytest.mark.parametrize("rows", ['{"kind": "job", "schema": 1}\n', '{"kind": "jo', ""])
+def test_an_output_folder_with_a_journal_goes_on(asked, rows):
+    """A kill may have cut its first row short."""
+    asked.out.mkdir()
+    (asked.out / "journal.jsonl").write_text(rows)
+    (asked.out / "notes.txt").write_text("mine")
+    assert asked.claim_out() == asked.out
+
+
+def test_an_output_folder_with_an_artifact_is_taken(asked, fitted):
+    assert Request(job=FitJob(), out=fitted / "fit", cache=asked.cache).claim_out() == fitted / "fit"
 
 
 def test_an_output_that_cannot_be_a_folder_is_a_storage_error(asked):

@@ -48,3 +48,12 @@ def test_lines_for_the_users_program_are_valid_python(name: str) -> None:
 
 def test_artifact_with_spaces_is_quoted() -> None:
     assert view.next_commands(replace(sample.fit(), artifact="my fit"))[0][0] == "dovetail verify 'my fit'"
+
+
+def test_script_is_named_only_where_it_is_there() -> None:
+    alone, bound = sample.fit(), replace(sample.fit(), runs_alone=False)
+    assert [c for c, _ in view.next_commands(alone)] == ["dovetail verify fit", "python fit/run.py"]
+    assert view.dependence(alone) == ""
+    assert [c for c, _ in view.next_commands(bound)] == ["dovetail verify fit"]
+    assert "onnxruntime have no run.py" in view.dependence(bound)
+    assert view.dependence(replace(sample.infeasible(), runs_alone=False)) == ""

@@ -10,11 +10,14 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from onnx.external_data_helper import set_external_data
 
 from dovetail.core.errors import ModelError
-from dovetail.workloads.load import content_hash, load_onnx, proto_hash, signature
+from dovetail.core.protocols import Model
+from dovetail.workloads.load import content_hash, gather, load_onnx, proto_hash, signature, weight_files
 
 
 def small_model(opset: int = 17, **changes: object) -> onnx.ModelProto:
@@ -73,6 +76,45 @@ def test_hash_is_the_same_inside_and_outside_and_changes_with_a_weight(tmp_path:
 def test_external_data_are_read(tmp_path: Path) -> None:
     model = load_onnx(save_external(tmp_path))
     assert numpy_helper.to_array(model.graph.initializer[0])[3, 2] == 11
+
+
+def save_scattered(folder: Path) -> Path:
+    """``y = x @ w + b + c``: w in one file, b and c the same bytes in the middle of another in a folder of its own."""
+    add = [helper.make_node("Add", [a, b], [c]) for a, b, c in (("h", "b", "i"), ("i", "c", "y"))]
+    model = small_model()
+    model.graph.node[1].CopyFrom(add[0])
+    model.graph.node.append(add[1])
+    model.graph.initializer.extend(numpy_helper.from_array(np.float32([5, 6, 7]), name) for name in "bc")
+    (folder / "parts").mkdir()
+    (folder / "w.bin").write_bytes(model.graph.initializer[0].raw_data)
+    (folder / "parts" / "b.bin").write_bytes(b"\0" * 64 + model.graph.initializer[1].raw_data + b"\0" * 9)
+    for tensor in model.graph.initializer:
+        location, offset = ("w.bin", 0) if tensor.name == "w" else ("parts/b.bin", 64)
+        set_external_data(tensor, location, offset, len(tensor.raw_data))
+        tensor.ClearField("raw_data")
+    (folder / "net.onnx").write_bytes(model.SerializeToString())
+    return folder / "net.onnx"
+
+
+def test_weights_of_several_files_are_gathered_in_one(tmp_path: Path) -> None:
+    path, copy = save_scattered(tmp_path), tmp_path / "copy" / "net.onnx"
+    assert weight_files(path) == (tmp_path / "w.bin", tmp_path / "parts" / "b.bin")
+    copy.parent.mkdir()
+    gather(path, copy)
+    assert weight_files(copy) == (copy.parent / "net.onnx.data",)
+    assert content_hash(copy) == content_hash(path)
+    feeds = {"x": np.float32([[1, -2, 3, 4]])}
+    expected, found = (onnxruntime.InferenceSession(str(p)).run(None, feeds)[0] for p in (path, copy))
+    np.testing.assert_array_equal(found, expected)
+    whole = Model(path=copy).size_bytes() - copy.stat().st_size
+    assert whole == 4096 + (tmp_path / "parts" / "b.bin").stat().st_size
+
+
+def test_a_model_that_holds_its_weights_is_gathered_alone(tmp_path: Path) -> None:
+    onnx.save(small_model(), tmp_path / "m.onnx")
+    gather(tmp_path / "m.onnx", tmp_path / "copy.onnx")
+    assert weight_files(tmp_path / "copy.onnx") == ()
+    assert Model(path=tmp_path / "copy.onnx").files() == [tmp_path / "copy.onnx"]
 
 
 @pytest.mark.parametrize("location", ["/etc/passwd", "../w.bin", "a/../../w.bin", "C:\\w.bin", "..\\w.bin", ""])

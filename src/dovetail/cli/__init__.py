@@ -19,7 +19,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-_STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+_FULL = dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EROFS), "cannot be written")
+_STORAGE = {**_FULL, **dict.fromkeys((errno.EACCES, errno.EPERM), "cannot be used")}
+"""Errors of the file system that only the user can do something about, and what they mean."""
 
 for _verb in (optimize, analyze, bench, explain, verify, export, init, doctor):
     # The mark \b keeps the lines of the examples as they are.
@@ -43,7 +45,8 @@ def main(arguments: list[str] | None = None) -> None:
         typer.echo(f"error: {exc}", err=True)
         sys.exit(exc.exit_code)
     except OSError as exc:
-        if exc.errno not in _STORAGE:
+        what = _STORAGE.get(exc.errno or 0)
+        if what is None:
             raise
-        typer.echo(f"error: {exc.filename or 'storage'}: cannot be written: {exc.strerror}", err=True)
+        typer.echo(f"error: {exc.filename or 'storage'}: {what}: {exc.strerror}", err=True)
         sys.exit(DovetailError.exit_code)

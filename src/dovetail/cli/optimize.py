@@ -41,7 +41,9 @@ def command(
     runtime: Annotated[list[str] | None, typer.Option(help="Only this runtime; repeatable.")] = None,
     target_isa: Annotated[str | None, typer.Option(help="Instruction set to build for: avx2, avx512_vnni, …")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of splits and of every random choice.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder for the artifact (default: MODEL.fit).")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the artifact: new, empty, or of an earlier fit (default: MODEL.fit).")
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 3 when infeasible, 4 for best effort.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,

@@ -72,7 +72,6 @@ class CandidateRecord:
     reason: str
     is_baseline: bool = False
     label: str = ""
-    model_key: str = ""
     size_bytes: float | None = None
     build_s: float | None = None
     screening: Measurement | None = None
@@ -132,6 +131,7 @@ class FitResult:
         objective: ``latency``, ``throughput``, ``size`` or ``memory``.
         margin: permitted drop in the metric's unit; ``None`` when quality was not judged.
         artifact: folder that was written, empty when none was.
+        runs_alone: the artifact has a ``run.py``, which needs nothing of Dovetail.
         sensitivity: layer → drop it causes alone when quantised, where that was measured.
     """
 
@@ -155,6 +155,7 @@ class FitResult:
     relaxation: str = ""
     margin: float | None = None
     artifact: str = ""
+    runs_alone: bool = False
     warnings: tuple[str, ...] = ()
     sensitivity: Mapping[str, float] = field(default_factory=dict)
     command: str = ""

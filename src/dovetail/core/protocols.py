@@ -41,7 +41,8 @@ class Model:
     """A model file on disk.
 
     Attributes:
-        path: the main file (``model.onnx``, ``model.xml``); companions lie beside it.
+        path: the main file (``model.onnx``, ``model.xml``). Weights that it does not hold lie in one file beside it:
+            ``model.onnx.data``, ``model.bin``.
         format: ``onnx``, ``openvino`` or ``litert``.
     """
 
@@ -49,10 +50,11 @@ class Model:
     format: str = "onnx"
 
     def files(self) -> list[Path]:
-        """The main file and its companions: all files of its folder that belong to it."""
+        """The main file, then the weights beside it: all that belongs to the model."""
         if self.format == "openvino":
             return [self.path, self.path.with_suffix(".bin")]
-        return [self.path, *sorted(p for p in self.path.parent.glob(self.path.name + ".data*"))]
+        weights = self.path.with_name(f"{self.path.name}.data")
+        return [self.path, weights] if weights.exists() else [self.path]
 
     def size_bytes(self) -> int:
         """Bytes on disk of all its files."""

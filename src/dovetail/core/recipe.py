@@ -70,11 +70,6 @@ class Recipe:
         return _key(self)
 
     @property
-    def chain_key(self) -> str:
-        """Hash over the passes alone: recipes that share it share the model file."""
-        return digest([p.to_json() for p in self.passes])
-
-    @property
     def settings(self) -> dict[str, Scalar]:
         """The runtime's options as a mapping."""
         return {name: value for name, value in self.options if not isinstance(value, tuple)}

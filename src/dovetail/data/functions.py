@@ -38,6 +38,13 @@ def load_function(text: str, *, what: str) -> Callable[..., Any]:
     return found
 
 
+def source_file(text: str) -> Path | None:
+    """The file of a function that was loaded by this name; ``None`` for a module without one."""
+    place = text.rpartition(":")[0]
+    file = place if place.endswith(".py") else getattr(sys.modules.get(place), "__file__", None)
+    return None if file is None else Path(file)
+
+
 def _load_file(path: Path, text: str) -> ModuleType:
     if not path.is_file():
         raise InputError("there is no such file", where=text)

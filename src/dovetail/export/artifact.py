@@ -5,11 +5,12 @@ Nothing in it is pickled. ``manifest.json`` lists every file with its SHA-256; `
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,9 @@ from dovetail.core.sizes import Shapes
 
 MANIFEST = "manifest.json"
 EVIDENCE = "evidence.jsonl"
+TOP_FILES = (EVIDENCE, "report.html", "report.json", "run.py")
+"""What lies beside the manifest and the folder of models."""
+_STAGING = ".dovetail-new"
 _UNHASHED = frozenset({MANIFEST})
 
 _RUN_HEADER = '''#!/usr/bin/env python3
@@ -102,16 +106,17 @@ def write_artifact(
     """Writes the folder; what was there of an earlier artifact is replaced only when the new one is whole.
 
     Args:
-        out: the artifact's folder; it may hold other files (the journal).
+        out: the artifact's folder; it may hold other files, which stay as they are.
         manifest: with everything but ``variants`` and ``files``, which are filled in here.
         entries: variants, the answer first; the original among them.
         evidence: rows of raw samples for ``evidence.jsonl``.
         texts: file name → content (``report.html``, ``report.json``).
 
     Raises:
-        StorageError: the folder cannot be written.
+        StorageError: the folder cannot be written, or another file has the name of one of the artifact's.
+        InputError: another ``manifest.json`` is there.
     """
-    staging = out / ".new"
+    staging = out / _STAGING
     try:
         shutil.rmtree(staging, ignore_errors=True)
         staging.mkdir(parents=True)
@@ -124,10 +129,13 @@ def write_artifact(
             (staging / name).write_text(text, encoding="utf-8")
         whole = replace(manifest, schema=SCHEMA_VERSION, variants=variants, files=hashes(staging))
         (staging / MANIFEST).write_text(json.dumps(encode(whole), indent=1, ensure_ascii=False), encoding="utf-8")
-        _move_in(staging, out)
+        _move_in(staging, out, whole.files)
+    except StorageError:
+        raise
     except OSError as exc:
-        shutil.rmtree(staging, ignore_errors=True)
         raise StorageError(f"cannot write the artifact: {exc.strerror or exc}", where=str(out)) from exc
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
     return whole
 
 
@@ -189,13 +197,56 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _move_in(staging: Path, out: Path) -> None:
-    for item in sorted(staging.iterdir(), key=lambda p: p.name == MANIFEST):
-        target = out / item.name
-        if target.is_dir() and not target.is_symlink():
-            shutil.rmtree(target)
-        item.replace(target)
-    staging.rmdir()
+def _move_in(staging: Path, out: Path, names: Collection[str]) -> None:
+    """Puts the new files in the place of those of the artifact that was there.
+
+    The manifest comes first: whenever this is stopped, it lists whatever of an artifact lies in the folder, so that the next
+    run knows what it may replace.
+    """
+    taken = strangers(out, names)
+    if taken:
+        raise StorageError("it is there, and not of an earlier artifact", where=str(out / taken[0]), hint="move it away")
+    for name in names:
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+    for name in own_files(out).difference(names, {MANIFEST}):
+        _remove(out, name)
+    for name in (MANIFEST, *names):
+        (staging / name).replace(out / name)
+
+
+def own_files(folder: Path) -> frozenset[str]:
+    """Relative paths of the files of the artifact in a folder, its manifest included; none without one.
+
+    Raises:
+        InputError: ``manifest.json`` is not an artifact's.
+    """
+    return frozenset({MANIFEST, *read_manifest(folder).files} if os.path.lexists(folder / MANIFEST) else ())
+
+
+def strangers(folder: Path, names: Iterable[str]) -> list[str]:
+    """Those of some names in a folder that a file has which is of no artifact, or that lead out of the folder.
+
+    Raises:
+        InputError: as :func:`own_files`.
+    """
+    own = own_files(folder)
+    return [name for name in names if not _inside(folder, name) or (name not in own and os.path.lexists(folder / name))]
+
+
+def _inside(folder: Path, name: str) -> bool:
+    """Whether a name's place is in the folder; what a link there points to does not matter."""
+    return (folder / name).parent.resolve().is_relative_to(folder.resolve())
+
+
+def _remove(folder: Path, name: str) -> None:
+    """Removes a file of an earlier artifact, and the folders that it leaves empty."""
+    path = folder / name
+    if not _inside(folder, name) or (path.is_dir() and not path.is_symlink()):
+        return
+    path.unlink(missing_ok=True)
+    for parent in path.relative_to(folder).parents[:-1]:
+        with contextlib.suppress(OSError):
+            (folder / parent).rmdir()
 
 
 def read_manifest(folder: Path) -> Manifest:

@@ -104,15 +104,16 @@ def bench(
 ) -> BenchResult:
     """Measures runs in fresh processes with interleaved blocks; the first is the baseline.
 
-    A single model is timed in ONNX Runtime and in OpenVINO.
+    A single model is timed in the runtime that is usual for it and in OpenVINO.
 
     Raises:
         InputError: a run cannot be parsed, or the baseline cannot run.
     """
     progress = progress or SilentProgress()
-    texts = [*runs, f"{runs[0]}@openvino"] if len(runs) == 1 and "@" not in runs[0] and Path(runs[0]).is_file() else list(runs)
+    bare = len(runs) == 1 and "@" not in runs[0] and Path(runs[0]).is_file()
+    texts = [*runs, f"{runs[0]}@openvino"] if bare and parse_run(runs[0]).recipe.runtime != "openvino" else list(runs)
     contestants = [replace(parse_run(text), name=f"{number}: {text}") for number, text in enumerate(texts)]
-    conditions = timing_conditions(contestants[0].model, data, batch)
+    conditions = _conditions(contestants[0], data, batch)
     progress.stage("measure", rounds)
     with measuring(progress.note):
         found = duel(
@@ -151,11 +152,15 @@ def explain(baseline: str, candidate: str, *, data: Any = None) -> Explanation:
         InputError: a run cannot be parsed or run, or its runtime cannot tell where its time goes.
     """
     first, second = parse_run(baseline), parse_run(candidate)
-    conditions = timing_conditions(first.model, data, 1)
+    conditions = _conditions(first, data, 1)
     with measuring():
         profiles = [_profile(run, conditions, text) for run, text in ((first, baseline), (second, candidate))]
     workload = analyze_file(first.model.path, {}) if first.model.format == "onnx" else None
     return compare(profiles[0], profiles[1], workload, environment())
+
+
+def _conditions(run: Contestant, data: Any, batch: int) -> Conditions:
+    return timing_conditions(run.model, data, batch, run.recipe.runtime)
 
 
 def _profile(run: Contestant, conditions: Conditions, text: str) -> Profile:

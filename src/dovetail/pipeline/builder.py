@@ -22,6 +22,8 @@ from dovetail.pipeline.job import Job
 BUILD_LIMIT_S, LEAST_BUILD_S = 900.0, 1.0
 BUDGET = "budget"
 """Stage of what failed for want of time alone: with more of it the same may succeed."""
+SCORING = frozenset({"float_islands"})
+"""Passes that look at quality."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,11 +89,19 @@ class Builder:
                 "source": self._job.model_hash,
                 "passes": [p.to_json() for p in passes],
                 "calibration": self._job.data_hashes.get("calibration") if calibrated else None,
+                "score": self._scoring() if any(p.name in SCORING for p in passes) else None,
                 "isa": list(self._job.environment.isa),
                 "versions": dict(self._job.environment.versions),
                 "seed": self._job.wish.seed,
             }
         )
+
+    def _scoring(self) -> dict[str, object] | None:
+        """What decides the scores that passes see; the files that hold it may lie anywhere."""
+        if self.score is None:
+            return None
+        selection = self._job.data_hashes["selection"]
+        return {"judgement": self._job.judgement, "selection": selection, "units": self.score["units"]}
 
     def _step(self, key: str, model: Model, step: PassSpec, limit_s: float) -> Built | Infeasible:
         folder = self._cache / "models" / key
@@ -100,7 +110,7 @@ class Builder:
             return self._from_row(folder, json.loads(done.read_text()))
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        needs_score = step.name == "float_islands"
+        needs_score = step.name in SCORING
         started = time.monotonic()
         try:
             log = self._conditions.logs / f"build-{key}.log"

@@ -30,7 +30,8 @@ def deliver(job: Job, builder: Builder, result: FitResult, duel: Duel, out: Path
     An infeasible answer leaves a report, but no model that could be taken for one.
     """
     entries = list(_entries(builder, result)) if result.winner else []
-    written = replace(result, artifact=str(out) if result.winner else "")
+    alone = bool(entries) and entries[0].session_source is not None
+    written = replace(result, artifact=str(out) if result.winner else "", runs_alone=alone)
     texts = {
         "report.html": render_html(written),
         "report.json": json.dumps(to_json(written), indent=1, ensure_ascii=False),

@@ -21,19 +21,22 @@ from dovetail.core.serial import decode, encode
 from dovetail.core.sizes import Shapes
 from dovetail.core.workload import Workload
 from dovetail.data.dataset import StoredDataset
+from dovetail.data.functions import source_file
 from dovetail.data.job import FitJob
 from dovetail.data.limits import parse_max_drop
 from dovetail.data.metrics import RowMetric, get_metric
+from dovetail.data.metrics.function import FunctionMetric
 from dovetail.data.prepare import DataFiles, Splits, open_splits, prepare_splits
 from dovetail.data.split import units_of
 from dovetail.devices.probe import environment
-from dovetail.export.artifact import sha256
+from dovetail.export.artifact import TOP_FILES, own_files, sha256, strangers
 from dovetail.measure.arena import Conditions
 from dovetail.measure.child import Child, ChildFailure
 from dovetail.pipeline.job import Job, Split, Wish
 from dovetail.pipeline.preprocessing import taken_in
 from dovetail.pipeline.timing import Timing, made_up, on_samples
-from dovetail.workloads.load import content_hash, load_onnx, signature
+from dovetail.search import journal
+from dovetail.workloads.load import content_hash, gather, load_onnx, signature, weight_files
 from dovetail.workloads.recurrence import detect_state
 
 DEFAULT_BUDGET_S = 600.0
@@ -79,23 +82,47 @@ class Request:
     command: str = ""
 
     def claim_out(self) -> Path:
-        """Checks that the output folder can be made and written; one that is new is not kept until there is a journal.
+        """Checks that the output folder can be made and written, and that nothing in it is somebody else's.
+
+        One that is new is not kept until there is a journal.
 
         Raises:
             StorageError: it cannot.
+            InputError: it holds files, but no fit.
         """
         fresh = not self.out.exists()
-        try:
-            self.out.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=self.out):
-                pass
-            if fresh:
-                self.out.rmdir()
-            self.cache.mkdir(parents=True, exist_ok=True)
-        except OSError as exc:
-            where = str(exc.filename or self.out)
-            raise StorageError(f"cannot write there: {exc.strerror}", where=where, hint="choose another --out") from exc
+        if self.out.is_dir():
+            self._check_ours()
+        _check_writable(self.out, hint="choose another --out")
+        if fresh:
+            self.out.rmdir()
+        _check_writable(self.cache, hint="choose another folder for the cache with the variable DOVETAIL_CACHE")
         return self.out
+
+    def _check_ours(self) -> None:
+        """Raises an :class:`InputError` where an artifact in this folder would be among, or replace, what is not ours."""
+        where, hint = str(self.out), "choose another --out: a new folder, an empty one, or one that holds an earlier fit"
+        try:
+            known = own_files(self.out) or journal.is_journal(self.out / journal.FILE) or not any(self.out.iterdir())
+            taken = strangers(self.out, TOP_FILES)
+        except InputError as exc:
+            raise InputError(f"its manifest.json is no earlier fit's: {exc.what}", where=where, hint=hint) from exc
+        except OSError as exc:
+            raise StorageError(f"cannot be read: {exc.strerror}", where=where, hint=hint) from exc
+        if not known:
+            raise InputError("the folder is not empty, and what it holds is no fit", where=where, hint=hint)
+        if taken:
+            raise InputError(f"{taken[0]} is there, and is no earlier fit's", where=where, hint=hint)
+
+
+def _check_writable(folder: Path, hint: str) -> None:
+    """Makes a folder and writes a file in it that nobody sees."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as exc:
+        raise StorageError(f"cannot write there: {exc.strerror}", where=str(exc.filename or folder), hint=hint) from exc
 
 
 LITERT_SUFFIX = ".tflite"
@@ -120,6 +147,7 @@ def describe(request: Request, note: Callable[[str], None]) -> Job:
     original = _model_file(job, request.cache)
     model_hash = content_hash(original.path)
     inputs, outputs = signature(load_onnx(original.path, weights=False))
+    original = _gathered(original, model_hash, request.cache)
     state = job.state or detect_state(inputs, outputs)
     if state and not job.state:
         note("recurrent state found: " + ", ".join(f"{a} ← {b}" for a, b in state.items()))
@@ -133,6 +161,7 @@ def describe(request: Request, note: Callable[[str], None]) -> Job:
         note("the model takes raw input: " + ", ".join(f"{i.name} {i.dtype} {list(i.shape)}" for i in inputs))
     splits, warnings = _read_data(request, job, inputs)
     metric_spec, metric = _metric(job, outputs, splits)
+    metric_file = source_file(str(metric_spec)) if isinstance(metric, FunctionMetric) else None
     wish = _wish(job, metric)
     timing = _timing(splits, inputs, job, request.cache, wish.batch)
     if timing.assumed:
@@ -153,6 +182,7 @@ def describe(request: Request, note: Callable[[str], None]) -> Job:
         timing_indices=timing.indices,
         call_shapes=timing.calls,
         metric_spec=metric_spec,
+        metric_hash="" if metric_file is None else sha256(metric_file),
         metric=metric,
         state=state,
         free_dims=timing.free_dims(inputs),
@@ -182,14 +212,20 @@ def analyze_file(path: Path, shapes: Mapping[str, list[int]]) -> Workload:
     return decode(Workload, answer["workload"])
 
 
-def timing_conditions(model: Model, data: Any, batch: int) -> Conditions:
+def timing_conditions(model: Model, data: Any, batch: int, runtime: str = "onnxruntime") -> Conditions:
     """Conditions for timing runs outside a search, on the user's samples or on random ones.
+
+    Args:
+        model: whose inputs the samples are for.
+        data: the user's samples; ``None`` for random ones.
+        batch: samples per call.
+        runtime: that runs the model, where its format has no form in ONNX.
 
     Raises:
         DovetailError: the model or the data cannot be read.
     """
     cache = cache_folder()
-    inputs, outputs = signature(load_onnx(onnx_form(model.path), weights=False))
+    inputs, outputs = _ports(model, runtime, cache / "logs")
     state = detect_state(inputs, outputs)
     job = FitJob(model=str(model.path), data=data, state=state)
     request = Request(job=job, out=cache, cache=cache)
@@ -206,6 +242,15 @@ def conditions_of(timing: Timing, batch: int) -> Conditions:
         logs=cache_folder() / "logs",
         memory_limit_bytes=MEMORY_SHARE * environment().memory_bytes,
     )
+
+
+def _ports(model: Model, runtime: str, logs: Path) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
+    """Inputs and outputs of a model: from its ONNX form, or as its runtime tells them where it has none."""
+    if model.format in ("onnx", "litert"):
+        return signature(load_onnx(onnx_form(model.path), weights=False))
+    told = _in_child("load", model, logs, path=str(model.path), format=model.format, runtime=runtime, options={})
+    inputs, outputs = (tuple(decode(TensorSpec, spec) for spec in told[side]) for side in ("inputs", "outputs"))
+    return inputs, outputs
 
 
 # -- model ---------------------------------------------------------------------------------------------------------------
@@ -247,6 +292,21 @@ def _native(text: str) -> Model | None:
 def _stamp(text: str) -> list[float]:
     path = Path(text.rpartition(":")[0] if ".py:" in text else text)
     return [path.stat().st_mtime, path.stat().st_size] if path.exists() else []
+
+
+def _gathered(original: Model, model_hash: str, cache: Path) -> Model:
+    """The user's file where its weights lie as a :class:`Model` has them, else a copy that does, made once."""
+    if weight_files(original.path) == tuple(file.resolve() for file in original.files()[1:]):
+        return original
+    out = cache / "originals" / model_hash / original.path.name
+    if not out.exists():
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=out.parent) as folder:
+            partial = Model(path=Path(folder) / out.name)
+            gather(original.path, partial.path)
+            for file in reversed(partial.files()):  # the model itself last: it says that all is there
+                file.replace(out.parent / file.name)
+    return Model(path=out)
 
 
 def _normalized(original: Model, model_hash: str, cache: Path, logs: Path) -> Model:

@@ -58,7 +58,7 @@ class Job:
 
     Attributes:
         name: of the model, for people.
-        original: the file as the user gave it, in ONNX form.
+        original: the model as the user gave it, in ONNX form; weights in several files are gathered in one.
         native: the file itself where it is not ONNX but runs as it is in a runtime of its own.
         source: its normalised form, from which passes start.
         splits: ``calibration``, ``selection``, ``certification`` where there are data, and always ``timing``.
@@ -66,6 +66,7 @@ class Job:
         call_shapes: shapes of the calls that are timed, equal ones once.
         values: input → the declared value that every call feeds to it, as plain numbers and lists.
         metric_spec: how the metric was named; ``None`` without data.
+        metric_hash: of the file that holds the user's own metric; empty for those of Dovetail.
         metric: the metric itself.
         state: recurrent input → output that carries it.
         free_dims: symbolic dimension → its size in every call; empty where sizes vary or nobody tells them.
@@ -84,6 +85,7 @@ class Job:
     timing_indices: tuple[int, ...]
     call_shapes: tuple[Shapes, ...]
     metric_spec: object = None
+    metric_hash: str = ""
     metric: Metric | None = None
     state: Mapping[str, str] = field(default_factory=dict)
     free_dims: Mapping[str, int] = field(default_factory=dict)
@@ -111,6 +113,11 @@ class Job:
         return {name: split.content_hash for name, split in self.splits.items()}
 
     @property
+    def judgement(self) -> dict[str, object]:
+        """What decides the quality of a model on given samples."""
+        return {"metric": str(self.metric_spec), "source": self.metric_hash, "state": dict(self.state)}
+
+    @property
     def digest(self) -> str:
         """Hash over everything that makes measurements of this fit comparable; names its journal."""
         wish = self.wish
@@ -118,7 +125,7 @@ class Job:
             {
                 "model": self.model_hash,
                 "data": self.data_hashes,
-                "metric": str(self.metric_spec),
+                "judgement": self.judgement,
                 "machine": self.environment.fingerprint,
                 "versions": dict(self.environment.versions),
                 "wish": [str(wish.max_drop), *wish.objectives, wish.batch, wish.seed, wish.variants, *wish.runtimes],

@@ -27,7 +27,7 @@ from dovetail.pipeline.job import Job
 from dovetail.pipeline.ledger import Ledger
 from dovetail.pipeline.trials import Trials
 from dovetail.report.progress import Progress, SilentProgress
-from dovetail.search.journal import Journal
+from dovetail.search.journal import FILE, Journal
 from dovetail.search.race import Goal, Race, Strategy
 from dovetail.search.space import Proposal, Traits, enumerate_space
 
@@ -94,7 +94,7 @@ def _fit(job: Job, request: Request, out: Path, ledger: Ledger, progress: Progre
     )
     builder = Builder(job, request.cache, conditions)
     trials = Trials(job, builder, conditions, work / "rows")
-    journal = Journal(out / "journal.jsonl", job.digest)
+    journal = Journal(out / FILE, job.digest)
     asked = time.monotonic()
     with measuring(progress.note):
         waited_s = time.monotonic() - asked

@@ -132,6 +132,7 @@ def _context(result: FitResult, roofs: Sequence[Roof]) -> dict[str, Any]:
         "recipe_key": winner.recipe.key if winner else "",
         "commands": view.next_commands(result),
         "usage": view.usage(result),
+        "dependence": view.dependence(result),
     }
 
 

@@ -251,6 +251,8 @@ def _next(result: FitResult, page: _Page) -> None:
     page.copyable("Report", view.report_path(result))
     for command, does in view.next_commands(result):
         page.copyable("Next", f"{command}  # {does}")
+    if needs := view.dependence(result):
+        page.line(needs)
 
 
 def _group_time(seconds: float | None) -> str:

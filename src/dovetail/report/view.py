@@ -197,11 +197,19 @@ def next_commands(result: FitResult) -> tuple[tuple[str, str], ...]:
     """(command, what it does) for what a user does next; empty without an artifact."""
     if not result.artifact:
         return ()
-    folder = shlex.quote(result.artifact)
-    return (
-        (f"dovetail verify {folder}", "re-check hashes, speed and quality"),
-        (f"python {shlex.quote(str(PurePath(result.artifact) / 'run.py'))}", "run it without Dovetail"),
-    )
+    commands = [(f"dovetail verify {shlex.quote(result.artifact)}", "re-check hashes, speed and quality")]
+    if result.runs_alone:
+        script = str(PurePath(result.artifact) / "run.py")
+        commands.append((f"python {shlex.quote(script)}", "run it without Dovetail"))
+    return tuple(commands)
+
+
+def dependence(result: FitResult) -> str:
+    """What a program needs in order to run the answer, where that is more than its runtime; else empty."""
+    winner = find(result, result.winner)
+    if not result.artifact or result.runs_alone or winner is None:
+        return ""
+    return f"The answer needs Dovetail to run: models on {winner.recipe.runtime} have no run.py. Open it with dovetail.load."
 
 
 def usage(result: FitResult) -> str:

@@ -11,6 +11,17 @@ from typing import Any
 from dovetail.core.errors import StorageError
 
 SCHEMA = 1
+FILE = "journal.jsonl"
+_START = b'{"kind": "job"'
+
+
+def is_journal(path: Path) -> bool:
+    """Whether a file is a journal, be it one whose first row a kill cut short."""
+    try:
+        with path.open("rb") as file:
+            return _START.startswith(file.read(len(_START)))
+    except OSError:
+        return False
 
 
 class Journal:

@@ -17,7 +17,6 @@ from dovetail.core.recipe import PassSpec, Recipe, Scalar, freeze
 INT8_DOT = frozenset({"avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm"})
 LITERT_GAIN = 6.0
 """Assumed: LiteRT costs a small network up to this much less than a general runtime (a call and an operator cost it least)."""
-BF16 = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

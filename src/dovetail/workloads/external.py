@@ -82,6 +82,13 @@ def locate(tensor: onnx.TensorProto, folder: Path, n_bytes: int) -> DataRange:
     return DataRange(path=path, offset=offset, length=length)
 
 
+def relocate(tensor: onnx.TensorProto, location: str, found: DataRange, start: int) -> None:
+    """Says that a tensor's range now lies in the file ``location``, where its old file begins at the byte ``start``."""
+    del tensor.external_data[:]
+    for key, value in (("location", location), ("offset", start + found.offset), ("length", found.length)):
+        tensor.external_data.add(key=key, value=str(value))
+
+
 def _inside(folder: Path, location: str, where: str) -> Path:
     """The file a location names, symbolic links followed; refuses any that lies outside the model's folder."""
     relative = PurePosixPath(location.replace("\\", "/"))

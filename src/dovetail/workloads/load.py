@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from pathlib import Path
 
 import onnx
@@ -14,6 +15,7 @@ from dovetail.core.protocols import TensorSpec
 from dovetail.workloads import external, formats, graphs, structure
 
 _PROTOBUF_LIMIT_BYTES = 2**31
+_PAGE_BYTES = 4096
 _EXPORT_AGAIN = "copy or export the file again"
 
 
@@ -115,6 +117,38 @@ def _not_onnx(path: Path, known: tuple[str, str] | None) -> ModelError:
     if path.suffix.lower() == ".onnx":
         return ModelError("the ONNX file is truncated or damaged", where=str(path), hint=_EXPORT_AGAIN)
     return ModelError("it is not an ONNX model", where=str(path), hint="give an .onnx file, a .pt2 file or file.py:factory")
+
+
+def weight_files(path: str | Path) -> tuple[Path, ...]:
+    """The files beside a model that hold weights of it, links followed, in the order in which it names them.
+
+    Raises:
+        ModelError: the file cannot be read as a model, or its external data are absent, too short or outside its folder.
+    """
+    path = Path(path)
+    outside = filter(external.is_external, graphs.all_tensors(_parse(path)))
+    return tuple(dict.fromkeys(_range(tensor, path.parent).path for tensor in outside))
+
+
+def gather(path: str | Path, out: Path) -> None:
+    """Writes a copy of a model that has all its external data in ``<out>.data``.
+
+    Weight files are copied whole, each from a page's start on, so that every range lies in its page as it did.
+
+    Raises:
+        ModelError: as :func:`weight_files`.
+    """
+    path, data = Path(path), out.with_name(f"{out.name}.data")
+    model = _parse(path)
+    starts: dict[Path, int] = {}
+    for tensor in filter(external.is_external, graphs.all_tensors(model)):
+        found = _range(tensor, path.parent)
+        if found.path not in starts:
+            with found.path.open("rb") as source, data.open("ab") as file:
+                starts[found.path] = file.truncate(-(-file.tell() // _PAGE_BYTES) * _PAGE_BYTES)
+                shutil.copyfileobj(source, file)
+        external.relocate(tensor, data.name, found, starts[found.path])
+    out.write_bytes(model.SerializeToString())
 
 
 def content_hash(path: str | Path) -> str:
