@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -38,24 +39,29 @@ def test_a_second_process_says_that_it_waits_and_gets_its_turn(tmp_path):
     assert other.returncode == 0
 
 
+def enters_when_it_ends(path: Path, other: subprocess.Popen[str], end: Callable[[], object]) -> None:
+    """Waits while the other process holds the lock, and takes it once that has ended."""
+    assert other.stdout is not None
+    assert other.stdout.readline() == "held\n"
+    waiting, entered = threading.Event(), threading.Event()
+
+    def enter() -> None:
+        with measuring(lambda text: waiting.set(), path=path):
+            entered.set()
+
+    thread = threading.Thread(target=enter)
+    thread.start()
+    assert waiting.wait(20)
+    assert not entered.is_set()
+    end()
+    thread.join(20)
+    assert entered.is_set()
+
+
 def test_a_killed_holder_leaves_the_lock_free(tmp_path):
     path = tmp_path / "lock"
     with holder(path) as other:
-        assert other.stdout is not None
-        assert other.stdout.readline() == "held\n"
-        waiting, entered = threading.Event(), threading.Event()
-
-        def enter() -> None:
-            with measuring(lambda text: waiting.set(), path=path):
-                entered.set()
-
-        thread = threading.Thread(target=enter)
-        thread.start()
-        assert waiting.wait(20)
-        assert not entered.is_set()
-        other.kill()
-        thread.join(20)
-    assert entered.is_set()
+        enters_when_it_ends(path, other, other.kill)
 
 
 def test_it_is_free_again_after_an_error(tmp_path):
@@ -76,22 +82,8 @@ def test_a_lock_of_another_user_is_taken_though_nobody_may_write_it(tmp_path):
     path = tmp_path / "lock"
     path.touch(mode=0o444)
     with holder(path, preexec_fn=without_privileges) as other:
-        assert other.stdout is not None
-        assert other.stdout.readline() == "held\n"
-        waiting, entered = threading.Event(), threading.Event()
-
-        def enter() -> None:
-            with measuring(lambda text: waiting.set(), path=path):
-                entered.set()
-
-        thread = threading.Thread(target=enter)
-        thread.start()
-        assert waiting.wait(20)
-        assert not entered.is_set()
-        other.communicate()
-        thread.join(20)
+        enters_when_it_ends(path, other, other.communicate)
     assert other.returncode == 0
-    assert entered.is_set()
 
 
 def test_others_may_open_the_lock_whatever_the_mask_of_its_maker(tmp_path):

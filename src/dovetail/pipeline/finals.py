@@ -272,7 +272,8 @@ class Finals:
         found = replace(found, failures={**found.failures, **lost})
         best = self._best_baseline([*baselines, default], found)
         judge = Judge(self._job, found, best.recipe.key, best.label, max(1, len(chosen)))
-        records = {key: judge.certified(record, quality.get(key)) for key, record in compared.items()}
+        judged = {race.proposal(race.records[key]).quality_key: certificate for key, certificate in quality.items()}
+        records = {key: judge.certified(r, judged.get(race.proposal(r).quality_key)) for key, r in compared.items()}
         records |= {r.recipe.key: _refused(r, quality) for r in lossy if r.recipe.key not in compared | lost}
         timed_finalists = (r.recipe.key for r in chosen if records[r.recipe.key].infeasible is None)
         return Final(
