@@ -25,7 +25,17 @@ Exit codes: 0 answered, 1 a check of `verify` failed, 2 bad input, 3 and 4 infea
 def render() -> str:
     """The whole page."""
     group: Any = get_command(app)
-    return "\n".join([_HEAD, *(line for name, verb in group.commands.items() for line in _verb(name, verb))])
+    return "\n".join([_HEAD, *(line for name, verb in group.commands.items() for line in _section(name, verb))])
+
+
+def _section(name: str, verb: Any) -> Iterator[str]:
+    """A verb, or a group of verbs: what the group is for, then each of its verbs."""
+    if not hasattr(verb, "commands"):
+        yield from _verb(name, verb)
+        return
+    yield from (f"## dovetail {name}", "", " ".join(verb.help.split()), "", "```bash", *_examples(verb.epilog), "```", "")
+    for inner, member in verb.commands.items():
+        yield from _verb(f"{name} {inner}", member)
 
 
 def _verb(name: str, verb: Any) -> Iterator[str]:

@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from dovetail.cli import analyze, bench, doctor, explain, export, init, optimize, verify
+from dovetail.cli import analyze, bench, devices, doctor, explain, export, init, optimize, verify
 from dovetail.core.errors import DovetailError
 
 app = typer.Typer(
@@ -26,6 +26,7 @@ _STORAGE = {**_FULL, **dict.fromkeys((errno.EACCES, errno.EPERM), "cannot be use
 for _verb in (optimize, analyze, bench, explain, verify, export, init, doctor):
     # The mark \b keeps the lines of the examples as they are.
     app.command(name=_verb.__name__.rpartition(".")[2], epilog="\b\n" + _verb.EXAMPLES.replace("\n\n", "\n"))(_verb.command)
+app.add_typer(devices.app, name="devices", epilog="\b\n" + devices.EXAMPLES.replace("\n\n", "\n"))
 
 
 @app.callback(invoke_without_command=True)
