@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 TORCH := torch==2.13.0
 
 .DEFAULT_GOAL := help
-.PHONY: demo test test-all lint types bench docs clean help
+.PHONY: demo test test-all lint types bench validate docs clean help
 
 demo: $(VENV)/core.stamp  ## fit the digits network to this machine and write demo-fit/report.html
 	$(BIN)/dovetail optimize examples/digits/digits.onnx --data examples/digits/digits.npz --metric accuracy --max-drop 2pp --budget 120s --out demo-fit
@@ -26,7 +26,10 @@ types: $(VENV)/dev.stamp  ## check types
 	$(BIN)/mypy
 
 bench: $(VENV)/dev.stamp  ## repeat the benchmarks (hours); rows go to benchmarks/results/
-	for part in "honesty.py simulate" "honesty.py aa" overhead.py peers.py search_cost.py lowering.py; do $(BIN)/python benchmarks/$$part || exit; done
+	for part in "honesty.py simulate" "honesty.py aa" overhead.py peers.py search_cost.py lowering.py predict_here.py; do $(BIN)/python benchmarks/$$part || exit; done
+
+validate: $(VENV)/dev.stamp  ## compare predictions with published measurements; writes docs/accuracy.md
+	$(BIN)/python benchmarks/validate.py
 
 docs: $(VENV)/core.stamp  ## write docs/cli.md from the commands' help
 	$(BIN)/python tools/cli_docs.py

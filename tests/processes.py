@@ -20,7 +20,12 @@ def private_environment(folder: Path) -> dict[str, str]:
     """Cache, temporary files and measurement lock under a folder."""
     scratch = folder / "tmp"
     scratch.mkdir(exist_ok=True)
-    places = {"DOVETAIL_CACHE": folder / "cache", "DOVETAIL_LOCK": scratch / "measure.lock", "TMPDIR": scratch}
+    places = {
+        "DOVETAIL_CACHE": folder / "cache",
+        "DOVETAIL_CONFIG": folder / "config",
+        "DOVETAIL_LOCK": scratch / "measure.lock",
+        "TMPDIR": scratch,
+    }
     private = {name: str(place) for name, place in places.items()}
     return {**os.environ, **private, "OMP_NUM_THREADS": "1", "COLUMNS": "120"}
 

@@ -184,6 +184,41 @@ class Worker:
             worst = max((_relative_error(stored[name], outputs[name]) for name in stored.files), default=0.0)
         return {"max_relative_error": worst if np.isfinite(worst) else None}
 
+    # -- calibration of the machine -----------------------------------------------------------------------------------
+
+    def do_probe_networks(self, folder: str) -> dict[str, Any]:
+        """Writes the networks that machines are calibrated with, in every form that runtimes take them in."""
+        from dovetail.probe_files import write
+
+        return {"files": encode(write(Path(folder)))}
+
+    def do_rates(self, threads: int, folder: str) -> dict[str, Any]:
+        """Measures memory and disk."""
+        from dovetail.devices.rates import disk_bytes_per_s, memory_bytes_per_s
+
+        memory = {"memory_bytes_per_s": memory_bytes_per_s(threads), "memory_1_thread_bytes_per_s": memory_bytes_per_s(1)}
+        return {"rates": {**memory, **disk_bytes_per_s(Path(folder))}}
+
+    def do_trace(
+        self, path: str, format: str, runtime: str, options: dict[str, Any], repeats: int, seconds: float
+    ) -> dict[str, Any]:
+        """Times and profiles a model on feeds of its own; nothing stays loaded."""
+        from dovetail.measure.timing import block, warm_up
+
+        session = plugins.runtime(runtime).build(Model(path=Path(path), format=format), options)
+        try:
+            feeds = _random_feeds(session)
+            warm_up(session.run, [feeds], limit_s=seconds)
+            timed = block(session.run, [feeds], seconds)
+            profile = session.profile(feeds, repeats)
+        finally:
+            session.close()
+        return {"call_s": timed.typical_s, "profile": encode(profile)}
+
+    def do_kernels(self) -> dict[str, Any]:
+        """What a call on the first feed executes."""
+        return {"kernels": encode(self._live().kernels(self._feeds[0]))}
+
     # -- quality -----------------------------------------------------------------------------------------------------
 
     def do_reference(self, split: str, state: dict[str, str], folder: str) -> dict[str, Any]:
@@ -227,6 +262,16 @@ class Worker:
         if self._session is None:
             raise RuntimeError("no session is loaded")
         return self._session
+
+
+def _random_feeds(session: Session) -> dict[str, Array]:
+    """Normal numbers for floats, zeros for the rest; open sizes are 1."""
+    rng = np.random.default_rng(0)
+    shapes = {spec.name: (spec.dtype, [d if isinstance(d, int) else 1 for d in spec.shape]) for spec in session.inputs}
+    return {
+        name: rng.standard_normal(shape).astype(dtype) if np.dtype(dtype).kind == "f" else np.zeros(shape, dtype)
+        for name, (dtype, shape) in shapes.items()
+    }
 
 
 def _rows(

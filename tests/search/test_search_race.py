@@ -5,8 +5,10 @@ import math
 import pytest
 from search_samples import FORMATS, KNOBS, broken, drop, machine, race, record, traits
 
+from dovetail.core.estimate import Estimate
 from dovetail.core.outcome import Fate
 from dovetail.core.protocols import Knob
+from dovetail.core.source import Source, SourceKind
 from dovetail.search.race import Goal, Race, Strategy, certification_chance
 from dovetail.search.space import enumerate_space
 
@@ -382,3 +384,51 @@ def test_a_runtime_that_uses_one_thread_by_itself_is_given_more_where_they_could
     asked = play(subject, speed, lambda proposal: drop(0.0))
     assert any(p.recipe.runtime == "litert" and dict(p.recipe.options).get("threads") == 2 for p in asked)
     assert subject.ranked()[0].recipe.runtime == "litert"
+
+
+# -- forecasts -----------------------------------------------------------------------------------------------------------
+
+
+def slow_runtimes(*names, low=2.0, high=4.0):
+    """A forecast that knows recipes of some runtimes to be slower than those of others."""
+
+    def forecast(recipe, measured):
+        if recipe.runtime not in names or measured.runtime in names:
+            return None
+        source = Source(kind=SourceKind.DERIVED, ref="made for a test")
+        return Estimate(value=(low * high) ** 0.5, low=low, high=high, source=source)
+
+    return forecast
+
+
+def foreseen(forecast):
+    known = race()
+    return Race(known.space, known.goal, forecast=forecast)
+
+
+def test_a_forecast_saves_measurements_and_changes_no_answer():
+    def speed(proposal):
+        return 0.4 if proposal.recipe.runtime == "openvino" else 1.8 if is_int8(proposal) else 1.0
+
+    blind, told = race(), foreseen(slow_runtimes("openvino"))
+    asked = [play(subject, speed, lambda p: drop(0.0)) for subject in (blind, told)]
+    assert len(asked[1]) < len(asked[0])
+    assert told.ranked()[0].recipe == blind.ranked()[0].recipe
+    left_out = [r for r in told.fates({}) if r.fate is Fate.PREDICTED_OUT and r.recipe.runtime == "openvino"]
+    assert any("calibration" in r.reason for r in left_out)
+
+
+def test_a_forecast_that_is_not_dominated_drops_nothing():
+    def speed(proposal):
+        return 2.5 if proposal.recipe.runtime == "openvino" and is_int8(proposal) else 1.0
+
+    told = foreseen(slow_runtimes("openvino", low=0.3, high=30.0))
+    play(told, speed, lambda p: drop(0.0))
+    assert told.ranked()[0].recipe.runtime == "openvino"
+
+
+def test_a_forecast_never_skips_the_usual_options_of_a_runtime():
+    told = foreseen(slow_runtimes("openvino"))
+    asked = play(told, lambda p: 1.0, lambda p: drop(0.0))
+    plain = {p.recipe.runtime for p in asked if p.baseline and not p.recipe.options}
+    assert plain == {p.recipe.runtime for p in told.space if p.baseline}

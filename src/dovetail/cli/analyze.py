@@ -29,21 +29,8 @@ def command(
     from dovetail.pipeline.describe import analyze_file
     from dovetail.report.analysis import render_terminal, to_json
 
-    workload = analyze_file(model, dict(_shape(text) for text in shape or []))
+    workload = analyze_file(model, dict(common.shape(text) for text in shape or []))
     if json:
         common.print_json(to_json(workload))
     else:
         render_terminal(workload, common.console(), per_op=per_op)
-
-
-def _shape(text: str) -> tuple[str, list[int]]:
-    from dovetail.core.errors import InputError
-
-    name, equals, sizes = text.partition("=")
-    try:
-        if not equals:
-            raise ValueError
-        return name, [int(size) for size in sizes.split(",") if size.strip()]
-    except ValueError:
-        hint = "for example --shape input=1,3,224,224"
-        raise InputError(f"{text!r} is not NAME=SIZE,SIZE,…", where="--shape", hint=hint) from None

@@ -56,3 +56,21 @@ def write_text(path: Path, text: str, *, force: bool) -> None:
         path.write_text(text, encoding="utf-8")
     except OSError as exc:
         raise StorageError(f"cannot be written: {exc.strerror}", where=str(path)) from exc
+
+
+def shape(text: str) -> tuple[str, list[int]]:
+    """``NAME=SIZE,SIZE,…`` as a pair.
+
+    Raises:
+        InputError: not of that form.
+    """
+    from dovetail.core.errors import InputError
+
+    name, equals, sizes = text.partition("=")
+    try:
+        if not equals:
+            raise ValueError
+        return name, [int(size) for size in sizes.split(",") if size.strip()]
+    except ValueError:
+        hint = "for example --shape input=1,3,224,224"
+        raise InputError(f"{text!r} is not NAME=SIZE,SIZE,…", where="--shape", hint=hint) from None

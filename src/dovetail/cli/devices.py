@@ -47,6 +47,15 @@ _ADD = """Examples:
   dovetail devices add board.yaml --force                    (replaces a device of that name)
 """
 
+_PROBE = """Examples:
+
+  dovetail devices probe
+
+  dovetail devices probe --calibrate
+
+  dovetail devices probe --export board.json                 (predict it elsewhere: dovetail predict --calibration board.json)
+"""
+
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 app = typer.Typer(rich_markup_mode=None, context_settings={"help_option_names": ["-h", "--help"]})
@@ -123,6 +132,30 @@ def add(
             typer.echo(f"warning: {added.device.name}: {finding.what}", err=True)
 
 
+def probe(
+    calibrate: Annotated[bool, typer.Option("--calibrate", help="Measure, up to five minutes; goes on where stopped.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Calibrate anew instead of going on.")] = False,
+    export: Annotated[Path | None, typer.Option(help="Write the calibration to a file, for use elsewhere.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the file of --export.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
+    json: Json = False,
+) -> None:
+    """Describe this machine: processor, cores, caches, memory; with --calibrate also what its runtimes reach."""
+    from dovetail.devices.local import this_machine
+    from dovetail.pipeline import predicting, probing
+    from dovetail.report.devices import one_to_json, render_one
+
+    if calibrate or fresh:
+        probing.calibrate_here(common.progress(quiet, None), fresh=fresh)
+    if export is not None:
+        probing.export(export, force=force)
+    found = predicting.with_rates(this_machine(), probing.known())
+    if json:
+        common.print_json(one_to_json(found))
+    else:
+        render_one(found, common.console())
+
+
 def _kind(text: str) -> Kind:
     from dovetail.core.device import Kind
     from dovetail.core.errors import InputError
@@ -138,5 +171,6 @@ for _name, _command, _examples in (
     ("show", show, _SHOW),
     ("compare", compare, _COMPARE),
     ("add", add, _ADD),
+    ("probe", probe, _PROBE),
 ):
     app.command(name=_name, epilog="\b\n" + _examples.replace("\n\n", "\n"))(_command)

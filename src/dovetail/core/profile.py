@@ -7,26 +7,39 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class KernelTime:
-    """One executed kernel.
+class Kernel:
+    """One kernel that a runtime executes in a call.
 
     Attributes:
         name: the runtime's name of the node.
         kind: the runtime's operator type (``Conv``, ``QLinearConv``, ``Reorder``).
-        time_s: seconds per call.
         implementation: what the runtime calls the kernel (``jit_avx512_core_f32``), empty when it does not say.
         dtype: numeric type it computed in, empty when unknown.
         sources: names of the model's operators that were fused into it.
         constant: it reads nothing but constants, and yet runs at every call.
+        inputs: shapes of its operands, constants among them, in the runtime's order; empty when unknown.
+        outputs: shapes of its results.
     """
 
     name: str
     kind: str
-    time_s: float
     implementation: str = ""
     dtype: str = ""
     sources: tuple[str, ...] = ()
     constant: bool = False
+    inputs: tuple[tuple[int, ...], ...] = ()
+    outputs: tuple[tuple[int, ...], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KernelTime(Kernel):
+    """A kernel and how long it took.
+
+    Attributes:
+        time_s: seconds per call.
+    """
+
+    time_s: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

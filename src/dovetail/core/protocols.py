@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from dovetail.core.measurement import Environment, Measurement
 from dovetail.core.outcome import Infeasible
-from dovetail.core.profile import Profile
+from dovetail.core.profile import Kernel, Profile
 from dovetail.core.recipe import Recipe, Scalar
 from dovetail.core.workload import Workload
 
@@ -78,6 +78,11 @@ class Session(ABC):
     def profile(self, feeds: Feeds, repeats: int = 30) -> Profile | None:
         """Kernel times of a call, or ``None`` where the runtime cannot tell."""
         del feeds, repeats
+        return None
+
+    def kernels(self, feeds: Feeds) -> tuple[Kernel, ...] | None:
+        """What a call with such feeds executes, in order, or ``None`` where the runtime cannot tell. Takes one call at most."""
+        del feeds
         return None
 
     def close(self) -> None:

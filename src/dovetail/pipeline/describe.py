@@ -81,6 +81,11 @@ class Request:
     data: Any = None
     command: str = ""
 
+    @property
+    def calibration(self) -> Path:
+        """Folder of this machine's calibration."""
+        return calibration_folder(self.cache)
+
     def claim_out(self) -> Path:
         """Checks that the output folder can be made and written, and that nothing in it is somebody else's.
 
@@ -134,6 +139,11 @@ def cache_folder() -> Path:
     if chosen:
         return Path(chosen)
     return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "dovetail"
+
+
+def calibration_folder(cache: Path) -> Path:
+    """Where the calibration of this machine lies."""
+    return cache / "calibration"
 
 
 def describe(request: Request, note: Callable[[str], None]) -> Job:

@@ -22,13 +22,14 @@ from dovetail.pipeline import deliver, explaining, results
 from dovetail.pipeline.builder import BUDGET, Builder
 from dovetail.pipeline.describe import MEMORY_SHARE, Request, describe
 from dovetail.pipeline.finals import Final, Finals
+from dovetail.pipeline.forecast import ModelForecast, machine_model
 from dovetail.pipeline.interrupt import Interrupt
 from dovetail.pipeline.job import Job
 from dovetail.pipeline.ledger import Ledger
 from dovetail.pipeline.trials import Trials
 from dovetail.report.progress import Progress, SilentProgress
 from dovetail.search.journal import FILE, Journal
-from dovetail.search.race import Goal, Race, Strategy
+from dovetail.search.race import Forecast, Goal, Race, Strategy
 from dovetail.search.space import Proposal, Traits, enumerate_space
 
 MEMORY_SLACK = 1.1
@@ -112,12 +113,27 @@ def _fit(job: Job, request: Request, out: Path, ledger: Ledger, progress: Progre
                 builder=builder,
                 trials=trials,
                 finals=Finals(job, builder, trials, conditions, request.cache),
-                race=Race(_space(job, goal.margin), goal, strategy=strategy, seed=job.wish.seed),
+                race=Race(
+                    _space(job, goal.margin),
+                    goal,
+                    strategy=strategy,
+                    seed=job.wish.seed,
+                    forecast=_forecast(job, request, progress),
+                ),
                 progress=progress,
                 deadline=ledger.started + waited_s + job.wish.budget_s,
             )
         finally:
             trials.close()
+
+
+def _forecast(job: Job, request: Request, progress: Progress) -> Forecast | None:
+    """What the calibration of this machine says of the model's recipes; ``None`` without one."""
+    machine = machine_model(request.calibration, job.environment)
+    if machine is None or job.workload is None or job.wish.batch != 1:
+        return None
+    progress.note("predictions from this machine's calibration order and prune the search")
+    return ModelForecast(machine, job.workload, job.environment.cores).ratio
 
 
 def _open(trials: Trials, baselines: list[Proposal], journal: Journal) -> None:

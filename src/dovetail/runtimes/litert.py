@@ -13,7 +13,7 @@ import numpy as np
 
 from dovetail.core.errors import ModelError
 from dovetail.core.measurement import Environment
-from dovetail.core.profile import Profile
+from dovetail.core.profile import Kernel, Profile
 from dovetail.core.protocols import Feeds, Knob, Model, Runtime, Session
 from dovetail.core.recipe import Scalar
 from dovetail.runtimes.options import Option, flag, resolve, thread_counts
@@ -96,6 +96,11 @@ class _LiteRtSession(WrappedSession["litert_session.Session"]):
         call_s = median(call_times(self._call, feeds, repeats))
         kernels = operator_times(self._path, self._options, feeds, repeats, call_s)
         return Profile(runtime=LiteRt.name, call_s=call_s, kernels=kernels, threads=self._threads())
+
+    def kernels(self, feeds: Feeds) -> tuple[Kernel, ...]:
+        from dovetail.runtimes.litert_profile import operators
+
+        return operators(self._path, feeds)
 
     def _threads(self) -> int:
         chosen = self._options["threads"]

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dovetail.core.profile import KernelTime
+from dovetail.core.profile import Kernel, KernelTime
 from dovetail.core.protocols import Array, Feeds, Outputs
 from dovetail.core.recipe import Scalar
 from dovetail.runtimes.timing import call_times, median
@@ -60,23 +60,39 @@ def operator_times(
     return tuple(kernel for kernel in kernels if kernel is not None)
 
 
+def operators(path: Path, feeds: Feeds) -> tuple[Kernel, ...]:
+    """The operators of the main graph in order, without times; takes one call.
+
+    Args:
+        path: a model that LiteRT takes.
+        feeds: by input name; they give the sizes that may vary.
+    """
+    graph = _Graph(path.read_bytes())
+    values = _Values(graph, path, feeds)
+    return tuple(Kernel(**_facts(graph, values, op)) for op in graph.timed())
+
+
 def _kernel(graph: _Graph, values: _Values, timer: _Timer, op: schema.OperatorT) -> KernelTime | None:
     try:
         time_s, delegated = timer.time(_Cut(graph, values, op))
     except (ValueError, RuntimeError):
         return None
-    outputs = [graph.tensors[index] for index in _indices(op.outputs)]
-    names = tuple((tensor.name or b"").decode(errors="replace") for tensor in outputs)
-    inputs = _indices(op.inputs)
-    return KernelTime(
-        name=", ".join(names) or graph.kind(op),
-        kind=graph.kind(op),
-        time_s=time_s,
-        implementation="XNNPACK" if delegated else "builtin",
-        dtype=graph.dtype(outputs[0]) if outputs else "",
-        sources=names,
-        constant=bool(inputs) and all(graph.contents(index) is not None for index in inputs),
-    )
+    facts = {**_facts(graph, values, op), "implementation": "XNNPACK" if delegated else "builtin"}
+    return KernelTime(**facts, time_s=time_s)
+
+
+def _facts(graph: _Graph, values: _Values, op: schema.OperatorT) -> dict[str, Any]:
+    inputs, outputs = _indices(op.inputs), _indices(op.outputs)
+    names = tuple((graph.tensors[index].name or b"").decode(errors="replace") for index in outputs)
+    return {
+        "name": ", ".join(names) or graph.kind(op),
+        "kind": graph.kind(op),
+        "dtype": graph.dtype(graph.tensors[outputs[0]]) if outputs else "",
+        "sources": names,
+        "constant": bool(inputs) and all(graph.contents(index) is not None for index in inputs),
+        "inputs": tuple(values.shape(index) for index in inputs),
+        "outputs": tuple(values.shape(index) for index in outputs),
+    }
 
 
 def _indices(vector: Any) -> list[int]:

@@ -6,6 +6,7 @@ import importlib.util
 import re
 import tempfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -13,10 +14,10 @@ import psutil
 
 from dovetail.core.errors import ModelError
 from dovetail.core.measurement import Environment
-from dovetail.core.profile import Profile
+from dovetail.core.profile import Kernel, Profile
 from dovetail.core.protocols import Feeds, Knob, Model, Runtime, Session
 from dovetail.core.recipe import Scalar
-from dovetail.runtimes.onnxruntime_trace import read_trace
+from dovetail.runtimes.onnxruntime_trace import read_kernels, read_trace
 from dovetail.runtimes.options import Option, flag, resolve, thread_counts
 from dovetail.runtimes.timing import call_times, median
 from dovetail.runtimes.wrapped import WrappedSession, source_with
@@ -91,7 +92,17 @@ class _OnnxRuntimeSession(WrappedSession["onnxruntime_session.Session"]):
             traced_s = median(call_times(traced.run, feeds, repeats))
             trace = Path(traced.vendor.end_profiling())
             kernels = read_trace(trace.read_text(), call_s=call_s, traced_call_s=traced_s)
+        shapes = {kernel.name: kernel.inputs for kernel in self.kernels(feeds)}
+        kernels = tuple(replace(kernel, inputs=shapes.get(kernel.name, kernel.inputs)) for kernel in kernels)
         return Profile(runtime=OnnxRuntime.name, call_s=call_s, kernels=kernels, threads=self._threads())
+
+    def kernels(self, feeds: Feeds) -> tuple[Kernel, ...]:
+        """Weights that are reordered when a model is loaded bear no shape any more, so here they are left as they are."""
+        plain = {**self._options, "io_binding": False, "prepacking": False}
+        with tempfile.TemporaryDirectory() as folder:
+            traced = _load(self._path, plain, trace=Path(folder) / "trace")
+            traced.run(feeds)
+            return read_kernels(Path(traced.vendor.end_profiling()).read_text())
 
     def _threads(self) -> int:
         chosen = self._options["threads"]

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dovetail.core.profile import KernelTime
+from dovetail.core.profile import Kernel, KernelTime
 from dovetail.runtimes.timing import usual_mean
 
 _SUFFIX = "_kernel_time"
@@ -52,6 +52,15 @@ def read_trace(text: str, *, call_s: float, traced_call_s: float) -> tuple[Kerne
     freed = {name: max(0.0, time - own_s) for name, time in times.items()}
     scale = min(1.0, call_s / max(sum(freed.values()), call_s))
     return tuple(_kernel(examples[name], time * scale) for name, time in freed.items())
+
+
+def read_kernels(text: str) -> tuple[Kernel, ...]:
+    """What the last call in a trace executed, without times."""
+    events = json.loads(text)
+    runs = sorted((e for e in events if e["name"] == "model_run"), key=lambda e: e["ts"])[-1:]
+    nodes = sorted((e for e in events if e["cat"] == "Node" and e["name"].endswith(_SUFFIX)), key=_order)
+    last = {event["name"]: event for call in _split(runs, nodes) for event in call}
+    return tuple(Kernel(**_facts(event)) for event in last.values())
 
 
 def _has_body(event: Event) -> bool:
@@ -106,15 +115,25 @@ def _gap_s(events: Sequence[Event]) -> float:
 
 
 def _kernel(event: Event, time_s: float) -> KernelTime:
+    return KernelTime(**_facts(event), time_s=time_s)
+
+
+def _facts(event: Event) -> dict[str, Any]:
     name = event["name"].removesuffix(_SUFFIX)
     args = event["args"]
     first = next((kind for tensor in args.get("input_type_shape", []) for kind in tensor), "")
-    return KernelTime(
-        name=name,
-        kind=args["op_name"],
-        time_s=time_s,
-        implementation="nchwc" if name.endswith("_nchwc") else "",
-        dtype=_DTYPES.get(first, first),
-        sources=(_DECORATION.sub("", name),),
-        constant=args.get("activation_size") == "0" and args.get("parameter_size", "0") != "0",
-    )
+    return {
+        "name": name,
+        "kind": args["op_name"],
+        "implementation": "nchwc" if name.endswith("_nchwc") else "",
+        "dtype": _DTYPES.get(first, first),
+        "sources": (_DECORATION.sub("", name),),
+        "constant": args.get("activation_size") == "0" and args.get("parameter_size", "0") != "0",
+        "inputs": _shapes(args.get("input_type_shape", ())),
+        "outputs": _shapes(args.get("output_type_shape", ())),
+    }
+
+
+def _shapes(tensors: Sequence[Mapping[str, Sequence[int]]]) -> tuple[tuple[int, ...], ...]:
+    """Each tensor is a mapping of its type to its sizes."""
+    return tuple(tuple(map(int, sizes)) for tensor in tensors for sizes in tensor.values())

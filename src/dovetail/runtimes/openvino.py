@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from dovetail.core.errors import ModelError
 from dovetail.core.measurement import Environment
-from dovetail.core.profile import KernelTime, Profile
+from dovetail.core.profile import Kernel, KernelTime, Profile
 from dovetail.core.protocols import Feeds, Knob, Model, Runtime, Session
 from dovetail.core.recipe import Scalar
 from dovetail.runtimes.options import Option, flag, resolve, thread_counts
@@ -109,39 +109,65 @@ class _OpenVinoSession(WrappedSession["openvino_session.Session"]):
         return Profile(runtime=OpenVino.name, call_s=call_s, kernels=kernels, threads=threads)
 
 
-def _execution(session: openvino_session.Session) -> dict[str, dict[str, str]]:
+    def kernels(self, feeds: Feeds) -> tuple[Kernel, ...]:
+        """Sizes that may vary are those of the feeds: such a model is compiled once more for them."""
+        fixed = _load(self._path, {**self._options, "static": True}, {"PERF_COUNT": True})
+        fixed.run(feeds)
+        return tuple(Kernel(**_facts(name, node)) for name, node in _execution(fixed).items() if _computes(node))
+
+
+def _execution(session: openvino_session.Session) -> dict[str, dict[str, Any]]:
     """Facts of each executed node, in the order of execution."""
     nodes = {
-        op.friendly_name: {key: value.astype(str) for key, value in op.get_rt_info().items()}
+        op.friendly_name: {
+            **{key: value.astype(str) for key, value in op.get_rt_info().items()},
+            "inputs": _shapes(op.inputs()),
+            "outputs": _shapes(op.outputs()),
+        }
         for op in session.compiled.get_runtime_model().get_ordered_ops()
     }
     return dict(sorted(nodes.items(), key=lambda item: int(item[1]["execOrder"])))
 
 
+def _shapes(ports: Sequence[Any]) -> tuple[tuple[int, ...], ...]:
+    """Sizes of tensors; none at all where one of them may vary."""
+    shapes = [port.get_partial_shape() for port in ports]
+    if any(shape.is_dynamic for shape in shapes):
+        return ()
+    return tuple(tuple(shape.to_shape()) for shape in shapes)
+
+
 def _kernels(
-    first: Mapping[str, Mapping[str, str]], last: Mapping[str, Mapping[str, str]], repeats: int
+    first: Mapping[str, Mapping[str, Any]], last: Mapping[str, Mapping[str, Any]], repeats: int
 ) -> tuple[KernelTime, ...]:
     """OpenVINO averages over all calls, the slow first one too: it is taken out again. Its clock counts whole microseconds."""
     kernels = []
     for name, node in last.items():
-        is_view = node["execTimeMcs"] == "not_executed" and node["primitiveType"].startswith("unknown")
-        if node["layerType"] in _NO_KERNEL or is_view:
-            continue
-        mean_s = (_micros(node) * (repeats + 1) - _micros(first[name])) / repeats * 1e-6
-        kernels.append(
-            KernelTime(
-                name=name,
-                kind=node["layerType"],
-                time_s=max(0.0, mean_s),
-                implementation=node["primitiveType"],
-                dtype=node["runtimePrecision"],
-                sources=tuple(node["originalLayersNames"].split(",")) if node["originalLayersNames"] else (),
-            )
-        )
+        if _computes(node):
+            mean_s = (_micros(node) * (repeats + 1) - _micros(first[name])) / repeats * 1e-6
+            kernels.append(KernelTime(**_facts(name, node), time_s=max(0.0, mean_s)))
     return tuple(kernels)
 
 
-def _micros(node: Mapping[str, str]) -> float:
+def _computes(node: Mapping[str, Any]) -> bool:
+    """Whether a call executed it: views did not run, and what reads constants alone ran when the model was compiled."""
+    return node["layerType"] not in _NO_KERNEL and node["execTimeMcs"] != "not_executed"
+
+
+def _facts(name: str, node: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "name": name,
+        "kind": node["layerType"],
+        "implementation": node["primitiveType"],
+        "dtype": node["runtimePrecision"],
+        "sources": tuple(node["originalLayersNames"].split(",")) if node["originalLayersNames"] else (),
+        "inputs": node["inputs"],
+        "outputs": node["outputs"],
+    }
+
+
+def _micros(node: Mapping[str, Any]) -> float:
+    """A node may run in later calls and not in the first."""
     text = node["execTimeMcs"]
     return 0.0 if text == "not_executed" else float(text)
 

@@ -1,7 +1,8 @@
 """Ask/tell: which recipe to try next, given what was seen so far.
 
-The order is a guess (assumed gains), the decisions are not: a recipe is left out only when even the optimistic end of its range
-is dominated by something measured, and dropped only when its measured interval is.
+The order is a guess (assumed gains, or a forecast where the machine is calibrated), the decisions are not: a recipe is left
+out only when even the optimistic end of its range is dominated by something measured, and dropped only when its measured
+interval is.
 """
 
 from __future__ import annotations
@@ -15,7 +16,10 @@ from enum import StrEnum
 from functools import partial
 from statistics import NormalDist
 
+from dovetail.core.estimate import Estimate
+from dovetail.core.measurement import Interval
 from dovetail.core.outcome import CandidateRecord, Fate, Quality
+from dovetail.core.recipe import Recipe
 from dovetail.search.space import Proposal
 
 PROCESS_SPREAD = 0.03
@@ -113,6 +117,10 @@ def certification_chance(quality: Quality, margin: float, units: int, z_alpha: f
     return NormalDist().cdf((margin - quality.drop.point - z_alpha * later) / math.hypot(error, later))
 
 
+Forecast = Callable[[Recipe, Recipe], Estimate | None]
+"""Time of a recipe over that of one that was measured, with an interval; ``None`` where nothing is known of either."""
+
+
 class Race:
     """Holds what is known and proposes the next trial.
 
@@ -121,14 +129,26 @@ class Race:
         goal: what is optimised.
         strategy: how the space is walked.
         seed: of the random order.
+        forecast: from a calibration of this machine.
 
     Attributes:
         records: recipe key → what became of it.
         finished: nothing is left that could win.
     """
 
-    def __init__(self, space: Sequence[Proposal], goal: Goal, *, strategy: Strategy = Strategy.RACE, seed: int = 0) -> None:
+    def __init__(
+        self,
+        space: Sequence[Proposal],
+        goal: Goal,
+        *,
+        strategy: Strategy = Strategy.RACE,
+        seed: int = 0,
+        forecast: Forecast | None = None,
+    ) -> None:
         self.goal = goal
+        self._forecast = forecast
+        self._outlooks: dict[str, Interval | None] = {}
+        self._floors: dict[str, float | None] = {}
         self.strategy = strategy
         self.space = list(space)
         self.records: dict[str, CandidateRecord] = {}
@@ -151,6 +171,7 @@ class Race:
     def tell(self, record: CandidateRecord) -> None:
         """Files what became of a trial; a later record of the same recipe replaces the earlier."""
         self.records[record.recipe.key] = record
+        self._outlooks, self._floors = {}, {}
 
     def proposal(self, record: CandidateRecord) -> Proposal:
         """The proposal that a record belongs to."""
@@ -180,7 +201,8 @@ class Race:
             if not proposal.recipe.options:
                 return proposal
             if usual and min(map(self._log_cost, usual)) <= self._bar() + math.log(BASELINE_WITHIN):
-                return proposal
+                if not self._surely_slower(proposal, self._baseline_bar()):
+                    return proposal
         return None
 
     def _next_threads(self) -> Proposal | None:
@@ -198,7 +220,9 @@ class Race:
                 continue
             changed = self._changed(options, proposal)
             if [name for name, *_ in changed] == ["threads"] and (proposal.recipe.runtime, *changed[0]) not in seen:
-                return proposal
+                outlook = self._outlook(proposal)
+                if outlook is None or outlook.low < self._best():
+                    return proposal
         return None
 
     def _next_first_look(self) -> Proposal | None:
@@ -213,6 +237,10 @@ class Race:
         return min(worth, key=self._expected, default=None)
 
     def _as_usual(self, family: Sequence[Proposal]) -> Proposal:
+        """The forecast's choice of options, or those of the best recipe in the same runtime so far."""
+        outlooks = [(outlook.point, n) for n, p in enumerate(family) if (outlook := self._outlook(p))]
+        if outlooks:
+            return family[min(outlooks)[1]]
         runtime = family[0].recipe.runtime
         tried = [r for r in self._ok() if r.recipe.runtime == runtime]
         for record in sorted(tried, key=self._log_cost):
@@ -238,6 +266,8 @@ class Race:
                 if len(changed) != 1:
                     continue
                 hoped = self._log_cost(record) - gains.get((proposal.recipe.runtime, *changed[0]), _unseen_gain(*changed[0]))
+                outlook = self._outlook(proposal)
+                hoped = hoped if outlook is None else max(hoped, outlook.low)
                 if hoped < self._best() and (found is None or hoped < found[0]):
                     found = hoped, proposal
         return None if found is None else found[1]
@@ -274,13 +304,44 @@ class Race:
                 best.setdefault(self.proposal(record).family, record)
         return list(best.values())
 
+    def _outlook(self, proposal: Proposal) -> Interval | None:
+        """Log cost that the forecast gives a recipe, from whichever measured one tells it most narrowly."""
+        if self._forecast is None or not self.goal.timed:
+            return None
+        key = proposal.recipe.key
+        if key not in self._outlooks:
+            self._outlooks[key] = self._outlook_from(proposal, self._ok(), self._forecast)
+        return self._outlooks[key]
+
+    def _outlook_from(self, proposal: Proposal, measured: Sequence[CandidateRecord], forecast: Forecast) -> Interval | None:
+        found = []
+        for record in measured:
+            ratio = forecast(proposal.recipe, record.recipe)
+            if ratio is not None:
+                cost = self._log_cost(record)
+                point, low, high = (cost + math.log(value) for value in (ratio.value, ratio.low, ratio.high))
+                found.append(Interval(point=point, low=low, high=high, confidence=ratio.coverage))
+        return min(found, key=lambda outlook: outlook.high - outlook.low, default=None)
+
+    def _surely_slower(self, proposal: Proposal, bar: float) -> bool:
+        """Whether even the optimistic end of its forecast lies above a bar."""
+        outlook = self._outlook(proposal)
+        return outlook is not None and outlook.low > bar
+
+    def _baseline_bar(self) -> float:
+        """Log cost that some baseline which passes surely reaches."""
+        return min((self._pessimistic(r) for r in self._ok() if r.is_baseline and self.passes(r)), default=math.inf)
+
     def _runtime_log(self, runtime: str) -> float:
         costs = [self._log_cost(r) for r in self._ok() if r.recipe.runtime == runtime and not r.recipe.passes]
         return min(costs, default=0.0)
 
     def _expected(self, proposal: Proposal) -> float:
+        outlook = self._outlook(proposal)
+        if outlook is not None:
+            return outlook.point
         low, high = proposal.gain
-        return self._runtime_log(proposal.recipe.runtime) - 0.5 * (math.log(low) + math.log(high))
+        return self._runtime_log(proposal.recipe.runtime) - 0.5 * (math.log(low) + math.log(high * proposal.reach))
 
     def _dominated(self, proposal: Proposal) -> bool:
         if not self.goal.timed:
@@ -288,7 +349,20 @@ class Race:
         twins = [self._optimistic(r) for r in self._ok() if self.proposal(r).family == proposal.twin]
         if twins:
             return min(twins) > self._bar()
-        return self._runtime_log(proposal.recipe.runtime) - math.log(proposal.gain[1]) > self._bar()
+        outlook = self._outlook(proposal)
+        if outlook is not None:
+            return outlook.low > self._bar()
+        least = self._float_log(proposal.recipe.runtime)
+        if least is not None:
+            return least - math.log(proposal.gain[1]) > self._bar()
+        return self._runtime_log(proposal.recipe.runtime) - math.log(proposal.gain[1] * proposal.reach) > self._bar()
+
+    def _float_log(self, runtime: str) -> float | None:
+        """Least log cost that the forecast leaves to unchanged outputs in a runtime; ``None`` without a forecast of any."""
+        if runtime not in self._floors:
+            found = [self._outlook(p) for p in self.space if p.recipe.runtime == runtime and p.lossless]
+            self._floors[runtime] = min((outlook.low for outlook in found if outlook is not None), default=None)
+        return self._floors[runtime]
 
     def _twin_suffices(self, proposal: Proposal) -> bool:
         """Same graph with other constants: worth a look only where the twin's quality is in doubt, or it does not run."""
@@ -456,6 +530,8 @@ class Race:
         """Why the race ended without trying a recipe."""
         if any(self.proposal(r).family == proposal.family for r in self.records.values()):
             return "its options gained too little with other recipes in this runtime to make it the best"
+        if self.goal.timed and self._surely_slower(proposal, self._bar()):
+            return "even the optimistic end of what the machine's calibration predicts is slower than what was measured"
         if self._twin_suffices(proposal):
             return "the same graph with other constants as one whose quality suffices"
         return "even at its assumed best slower than what was measured"

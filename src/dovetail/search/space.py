@@ -57,6 +57,7 @@ class Chain:
         label: short name for tables.
         format: of the model file that comes out.
         gain: assumed range of the speed-up over the original in the same runtime; it orders the search and never decides.
+        reach: how much faster than other runtimes its runtime is assumed to be at best, where it does not run the original.
         lossless: outputs are equal within rounding.
         like: label of a chain that gives the same graph with other constants, so the same speed, in the same format; empty
             for none.
@@ -66,6 +67,7 @@ class Chain:
     passes: tuple[PassSpec, ...]
     format: str = "onnx"
     gain: tuple[float, float] = (0.9, 1.5)
+    reach: float = 1.0
     lossless: bool = False
     like: str = ""
 
@@ -79,6 +81,7 @@ class Proposal:
         family: proposals that share chain and runtime.
         twin: family of the same speed (:attr:`Chain.like`); empty for none.
         quality_key: recipes that share it give the same outputs.
+        gain: of its chain, with ``reach`` (:class:`Chain`).
     """
 
     recipe: Recipe
@@ -89,6 +92,7 @@ class Proposal:
     quality_key: str
     gain: tuple[float, float]
     lossless: bool
+    reach: float = 1.0
 
 
 def spec(name: str, **params: object) -> PassSpec:
@@ -113,12 +117,11 @@ have an operator of ONNX Runtime's own."""
 
 def _lowered(chain: Chain, traits: Traits) -> Chain:
     sizes = [f"{name}={size}" for name, size in sorted(traits.free_dims.items())]
-    low, high = chain.gain
     return replace(
         chain,
         passes=(*chain.passes, spec("lower_litert", dims=sizes)),
         format="litert",
-        gain=(low, high * LITERT_GAIN),
+        reach=LITERT_GAIN,
         lossless=chain.lossless and not traits.quantised,
     )
 
@@ -223,6 +226,7 @@ def in_runtime(
             quality_key=Recipe(passes=chain.passes, runtime=runtime, options=freeze(lossy)).key,
             gain=chain.gain,
             lossless=chain.lossless and not lossy,
+            reach=chain.reach,
         )
 
 

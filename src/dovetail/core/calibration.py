@@ -1,0 +1,61 @@
+"""What was measured of a machine, so that it can be predicted, there or elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from dovetail.core.measurement import Environment
+from dovetail.core.profile import KernelTime
+from dovetail.core.recipe import Scalar
+from dovetail.core.workload import Workload
+
+SCHEMA = 1
+"""Of the file; another number is not read."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trace:
+    """Kernel times of one probe network in one setting.
+
+    Attributes:
+        network: its name; ``kind`` what it resembles.
+        form: ``float`` or ``int8``.
+        runtime: registry name; ``options`` as in a recipe.
+        threads: that it computed with.
+        call_s: median seconds of a call.
+        io_bytes: inputs and outputs of a call.
+    """
+
+    network: str
+    kind: str
+    form: str
+    runtime: str
+    options: Mapping[str, Scalar]
+    threads: int
+    call_s: float
+    io_bytes: float
+    kernels: tuple[KernelTime, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Calibration:
+    """Everything that was measured of one machine.
+
+    Attributes:
+        schema: version of this layout.
+        environment: machine and library versions.
+        date: ISO, of the last measurement.
+        rates: name → measured rate (``memory_bytes_per_s``, ``fp32_flop_per_s``, ``disk_read_bytes_per_s``), SI.
+        traces: of probe networks.
+        workloads: network → its operators.
+        seconds: that calibration took.
+    """
+
+    environment: Environment
+    date: str
+    traces: tuple[Trace, ...]
+    workloads: Mapping[str, Workload] = field(default_factory=dict)
+    rates: Mapping[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
+    schema: int = SCHEMA

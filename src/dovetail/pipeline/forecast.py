@@ -1,0 +1,88 @@
+"""What a calibration of this machine says of recipes that nobody has run yet."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from dovetail.core.errors import InputError
+from dovetail.core.estimate import Estimate
+from dovetail.core.measurement import Environment
+from dovetail.core.recipe import Recipe, Scalar
+from dovetail.core.workload import Workload
+from dovetail.pipeline import calibrate
+from dovetail.predict.machine_model import MachineModel, Setting, setting
+from dovetail.predict.plan_model import Plan, plan
+
+_FLOAT = frozenset({"clean", "static_shapes", "fold_input", "lower_litert"})
+"""Passes that leave a model's numbers in float."""
+_INT8 = frozenset({"quantize_static", "quantize_nncf"})
+"""Passes that leave chains of 8-bit operators."""
+_ONE_THREAD = frozenset({"litert"})
+"""Runtimes whose own choice is one thread; the others take all cores."""
+
+
+class ModelForecast:
+    """Ratios of the times of one model's recipes.
+
+    Args:
+        machine: learned from the calibration.
+        workload: of the model as it was given.
+        cores: of this machine.
+    """
+
+    def __init__(self, machine: MachineModel, workload: Workload, cores: int) -> None:
+        self._machine, self._cores = machine, cores
+        self._plan: Plan = plan(workload)
+        self._known = frozenset(machine.settings)
+        self._ratios: dict[tuple[Setting, Setting], Estimate | None] = {}
+
+    def ratio(self, recipe: Recipe, measured: Recipe) -> Estimate | None:
+        """Time of a recipe over that of one that was measured; ``None`` where the calibration has no like of them."""
+        one, other = self._setting(recipe), self._setting(measured)
+        if one is None or other is None:
+            return None
+        if (one, other) not in self._ratios:
+            self._ratios[one, other] = self._told(one, other)
+        return self._ratios[one, other]
+
+    def _told(self, one: Setting, other: Setting) -> Estimate | None:
+        try:
+            return self._machine.ratio(one, other, self._plan)
+        except KeyError:
+            return None
+
+    def _setting(self, recipe: Recipe) -> Setting | None:
+        """The calibrated setting that a recipe comes down to; options that were not calibrated change little."""
+        names = {step.name for step in recipe.passes}
+        if names - _FLOAT - _INT8:
+            return None
+        options: dict[str, Scalar] = {"threads": self._threads(recipe.runtime, recipe.settings)}
+        precision = recipe.settings.get("precision")
+        form = "int8" if names & _INT8 else "float"
+        if precision in ("bf16", "f16") and form == "float":
+            options["precision"] = precision
+        found = setting(recipe.runtime, form, options)
+        return found if found in self._known else None
+
+    def _threads(self, runtime: str, options: Mapping[str, Scalar]) -> int:
+        chosen = options.get("threads")
+        return chosen if isinstance(chosen, int) else 1 if runtime in _ONE_THREAD else self._cores
+
+
+def machine_model(folder: Path, machine: Environment) -> MachineModel | None:
+    """Learned from the calibration that lies in a folder; ``None`` where there is none of this machine with these libraries."""
+    path = folder / calibrate.FILE
+    if not path.exists():
+        return None
+    try:
+        calibration = calibrate.load(path)
+    except InputError:
+        return None
+    same = calibration.environment.fingerprint == machine.fingerprint
+    runtimes = {name: calibration.environment.versions.get(name) for name in _PACKAGES}
+    return MachineModel(calibration) if same and runtimes == {name: machine.versions.get(name) for name in _PACKAGES} else None
+
+
+_PACKAGES = ("onnxruntime", "openvino", "ai-edge-litert")
+"""Whose version decides which kernels run."""

@@ -1,0 +1,255 @@
+"""``dovetail predict``: how long a model will take, before it is run; ``dovetail devices probe``: what this machine is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from dovetail import plugins
+from dovetail.core.calibration import Calibration
+from dovetail.core.device import Device, Fact
+from dovetail.core.errors import InputError
+from dovetail.core.estimate import Estimate
+from dovetail.core.prediction import Prediction
+from dovetail.core.profile import Kernel
+from dovetail.core.protocols import Model
+from dovetail.core.recipe import Recipe, Scalar, freeze
+from dovetail.core.serial import decode
+from dovetail.core.source import Source, SourceKind
+from dovetail.devices.catalogue import device as find_device
+from dovetail.devices.probe import environment
+from dovetail.measure.arena import Contestant, Runner
+from dovetail.measure.child import ChildFailure
+from dovetail.pipeline import calibrate
+from dovetail.pipeline.describe import analyze_file, cache_folder, calibration_folder, timing_conditions
+from dovetail.predict.call_model import CallEstimate
+from dovetail.predict.kernel_work import work
+from dovetail.predict.machine_model import MachineModel, Setting
+from dovetail.predict.op_table import op_table
+from dovetail.predict.plan_model import plan
+from dovetail.predict.predict import predict
+from dovetail.predict.setting import Setting as DeviceSetting
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forecasted:
+    """One way to run a model, as predicted.
+
+    Attributes:
+        form: ``float`` or ``int8``.
+        batch: samples a call.
+    """
+
+    runtime: str
+    form: str
+    options: Mapping[str, Scalar]
+    batch: int
+    latency_s: Estimate
+
+    @property
+    def throughput_per_s(self) -> Estimate:
+        """Samples a second when calls follow each other."""
+        own = self.latency_s
+        return Estimate(
+            value=self.batch / own.value, low=self.batch / own.high, high=self.batch / own.low, source=own.source,
+            coverage=own.coverage,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuiltForecast:
+    """A model that a runtime has built, as predicted from its kernels.
+
+    Attributes:
+        kernels: that a call executes, with the seconds of each in ``estimate``.
+    """
+
+    recipe: Recipe
+    threads: int
+    kernels: tuple[Kernel, ...]
+    estimate: CallEstimate
+
+
+def calibration_of_this_machine(file: Path | None = None) -> Calibration:
+    """The stored calibration, or one from a file, of whatever machine.
+
+    Raises:
+        InputError: there is none, or it was made on another machine or with other libraries and no file was named.
+    """
+    path = file or calibration_folder(cache_folder()) / calibrate.FILE
+    if file is None and not path.exists():
+        hint = "dovetail devices probe --calibrate takes up to five minutes; or name a --device of the catalogue"
+        raise InputError("this machine is not calibrated", hint=hint)
+    found = calibrate.load(path)
+    here = environment()
+    if file is None and found.environment.fingerprint != here.fingerprint:
+        what = f"the calibration is of another machine: {found.environment.cpu}, {found.environment.cores} cores"
+        hint = "calibrate again, or give the file with --calibration to predict that machine"
+        raise InputError(what, where=str(path), hint=hint)
+    return found
+
+
+def predict_here(
+    model: Path,
+    shapes: Mapping[str, list[int]],
+    calibration: Calibration,
+    *,
+    precision: str | None = None,
+    threads: int | None = None,
+    batch: int = 1,
+) -> list[Forecasted]:
+    """Every calibrated way to run a model, the fastest first. Nothing is built or run.
+
+    Args:
+        model: an ONNX or LiteRT file.
+        shapes: input name → shape; a leading size that is open is ``batch``.
+        calibration: of the machine.
+        precision: only this one: ``float``, ``int8`` or a runtime's own name for one (``bf16``).
+        threads: only this number.
+        batch: samples a call.
+
+    Raises:
+        ModelError: the model cannot be read.
+        InputError: nothing was calibrated at that precision and number of threads.
+    """
+    machine = MachineModel(calibration)
+    chosen = [key for key in machine.settings if _wanted(key, precision, threads)]
+    if not chosen:
+        known = sorted({_precision(key) for key in machine.settings}), sorted({_threads_of(key) for key in machine.settings})
+        hint = f"calibrated: {', '.join(known[0])}; threads {', '.join(map(str, known[1]))}"
+        raise InputError(f"nothing is calibrated at {precision or 'any precision'}, {threads or 'any'} threads", hint=hint)
+    wanted = plan(analyze_file(model, _batched(model, shapes, batch)))
+    found = [
+        Forecasted(
+            runtime=key[0], form=key[1], options=dict(key[2]), batch=batch,
+            latency_s=machine.planned(key[0], key[1], dict(key[2]), wanted),
+        )
+        for key in chosen
+    ]  # fmt: skip
+    return sorted(found, key=lambda item: item.latency_s.value)
+
+
+def predict_on(
+    model: Path, device: str, precision: str | None, shapes: Mapping[str, list[int]], *, batch: int = 1
+) -> Prediction:
+    """A model on a device of the catalogue, from data sheets and what is known of its class.
+
+    Raises:
+        ModelError: the model cannot be read.
+        InputError: an unknown device or precision.
+    """
+    chosen = find_device(device)
+    setting = DeviceSetting(precision=precision, batch=batch)
+    return predict(op_table(analyze_file(model, shapes)), chosen, setting)
+
+
+def _wanted(key: Setting, precision: str | None, threads: int | None) -> bool:
+    return precision in (None, _precision(key)) and threads in (None, _threads_of(key))
+
+
+def _precision(key: Setting) -> str:
+    return str(dict(key[2]).get("precision", key[1]))
+
+
+def _threads_of(key: Setting) -> int:
+    return int(str(dict(key[2])["threads"]))
+
+
+def _batched(model: Path, shapes: Mapping[str, list[int]], batch: int) -> dict[str, list[int]]:
+    """The shapes that were given, and for other inputs the model's own with an open leading size of ``batch``."""
+    if batch == 1:
+        return dict(shapes)
+    alone = analyze_file(model, dict(shapes))
+    return {name: list(shapes.get(name, [batch, *shape[1:]])) for name, shape in alone.input_shapes.items() if shape}
+
+
+def predict_built(
+    model: Path, runtime: str, options: Mapping[str, Scalar], calibration: Calibration, *, batch: int = 1
+) -> BuiltForecast:
+    """What a runtime makes of a model, and how long that will take. The runtime builds it and executes one call at most.
+
+    Raises:
+        InputError: no such runtime, one that was not calibrated at that number of threads, or a model that it cannot build.
+    """
+    chosen = plugins.runtime(runtime)
+    recipe = Recipe(runtime=runtime, options=freeze(options))
+    form = "litert" if model.suffix == ".tflite" else "openvino" if model.suffix == ".xml" else "onnx"
+    if form not in chosen.formats:
+        raise InputError(f"{runtime} takes {', '.join(sorted(chosen.formats))}, not {form}", where=str(model))
+    contestant = Contestant(recipe=recipe, model=Model(path=model, format=form))
+    conditions = timing_conditions(contestant.model, None, batch, runtime)
+    try:
+        with Runner(contestant, conditions, ready=False) as runner:
+            runner.load()
+            answer = runner.call("kernels")
+    except ChildFailure as failure:
+        raise InputError(failure.outcome.reason, where=str(model)) from failure
+    if answer["kernels"] is None:
+        raise InputError(f"{runtime} does not tell what it executes", where="--runtime")
+    kernels = tuple(decode(Kernel, kernel) for kernel in answer["kernels"])
+    threads = _threads(runtime, options, calibration)
+    try:
+        estimate = MachineModel(calibration).built(runtime, threads, kernels)
+    except KeyError:
+        known = sorted({f"{t.runtime} at {t.threads}" for t in calibration.traces})
+        what = f"{runtime} was not calibrated at {threads} threads"
+        raise InputError(what, where="--threads", hint=f"calibrated: {', '.join(known)}") from None
+    return BuiltForecast(recipe=recipe, threads=threads, kernels=kernels, estimate=estimate)
+
+
+def _threads(runtime: str, options: Mapping[str, Scalar], calibration: Calibration) -> int:
+    """As the recipe says, else as the runtime chooses by itself."""
+    chosen = options.get("threads")
+    if isinstance(chosen, int):
+        return chosen
+    return 1 if runtime == "litert" else calibration.environment.cores
+
+
+def rates(calibration: Calibration) -> dict[str, float]:
+    """Best rates that any kernel of the calibration reached: FLOP/s by numeric type, bytes/s of what only moves data."""
+    best: dict[str, float] = {}
+    for trace in calibration.traces:
+        for kernel in trace.kernels:
+            if kernel.time_s < RATE_FROM_S:
+                continue
+            found = work(kernel)
+            moves = found.family == "move"
+            name = "moved_bytes_per_s" if moves else f"{kernel.dtype}_flop_per_s"
+            rate = (found.read_bytes + found.written_bytes if moves else found.flop) / kernel.time_s
+            if math.isfinite(rate):
+                best[name] = max(best.get(name, 0.0), rate)
+    return best
+
+
+def with_rates(device: Device, calibration: Calibration | None) -> Device:
+    """This machine with what its calibration reached as peaks; unknown peaks stay unknown without one."""
+    if calibration is None:
+        return device
+    source = Source(kind=SourceKind.MEASURED, ref="best kernel of the calibration", date=calibration.date[:10])
+    found = rates(calibration)
+    peaks: dict[str, Fact] = {}
+    for name, dtype in _PEAKS.items():
+        value = found.get(f"{name}_flop_per_s", 0.0)
+        if value > (peaks[dtype].value if dtype in peaks else 0.0):
+            peaks[dtype] = Fact(value=value, source=source)
+    first, *rest = device.memory
+    memory = (replace(first, bandwidth_bytes_per_s=_bandwidth(calibration)), *rest)
+    return replace(device, peak_flop_per_s=peaks, memory=memory)
+
+
+def _bandwidth(calibration: Calibration) -> Fact | None:
+    value = calibration.rates.get("memory_bytes_per_s")
+    source = Source(kind=SourceKind.MEASURED, ref="copies of large arrays, all threads", date=calibration.date[:10])
+    return None if value is None else Fact(value=value, source=source)
+
+
+_PEAKS = {
+    "float32": "fp32", "f32": "fp32", "bf16": "bf16", "f16": "fp16",
+    "u8": "int8", "i8": "int8", "int8": "int8", "uint8": "int8",
+}  # fmt: skip
+"""Runtimes' names of numeric types → those of peaks."""
+
+RATE_FROM_S = 5e-5
+"""Shorter kernels are not told precisely enough for a rate."""

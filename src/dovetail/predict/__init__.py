@@ -1,0 +1,1 @@
+"""Estimates before anything runs: rooflines, kernel models learned from measurements, energy, cost."""

@@ -1,0 +1,1 @@
+"""Fitted models of accelerators on the edge: DPUs in programmable logic, dataflow chips, microcontrollers."""

@@ -1,0 +1,73 @@
+"""Predicts matrix products in 16-bit floats on GPUs; fitted by ``benchmarks/published/gemm.py`` to vidur's published profiles.
+
+Tiles in waves first (:mod:`dovetail.predict.gemm.tiles`), then a factor that trees learned from what those leave. A device that
+no row was fitted to gets the mean factor of the fitted ones, and a wider interval; so does a product whose role in the network
+nobody said. Known to be off: clocks that a power limit lowers differ between machines of one type, by up to 8 %.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dovetail.predict.gemm.features import flags, work_features
+from dovetail.predict.gemm.shapes import ROLES, Gemms, Gpus
+from dovetail.predict.gemm.tiles import TileModel
+from dovetail.predict.trees import Trees
+
+Floats = NDArray[np.float64]
+
+FITTED, NEW = "fitted", "new device"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GemmTimes:
+    """Of ``n`` products: seconds, and the ends of their interval; each ``[n]``."""
+
+    seconds: Floats
+    low_s: Floats
+    high_s: Floats
+
+
+class GemmModel:
+    """See the module.
+
+    Args:
+        parameters: ``usable`` share of peak, ``tiles``, ``devices`` fitted, ``trees``, ``spreads``; without ``trees`` the tile
+            model stands alone.
+    """
+
+    def __init__(self, parameters: Mapping[str, Any]) -> None:
+        self._usable = float(parameters["usable"])
+        self._tiles = TileModel.of_json(parameters["tiles"])
+        self._devices: tuple[str, ...] = tuple(parameters["devices"])
+        self._trees = Trees.of_json(parameters["trees"]) if "trees" in parameters else None
+        self._spreads: Mapping[str, Sequence[float]] = parameters.get("spreads", {FITTED: (1.0, 1.0), NEW: (1.0, 1.0)})
+
+    def predict(self, gemms: Gemms, gpus: Gpus) -> GemmTimes:
+        """Seconds of each product, never less than its operations take at peak."""
+        logs = self._tiles.log_seconds(gemms, gpus, np.full(len(gemms.m), self._usable))
+        if self._trees is not None:
+            logs = logs + self._factor(work_features(gemms, gpus, logs), gemms.role, gpus.name)
+        floor = gemms.flop / gpus.peak_flop_per_s
+        seconds = np.maximum(np.exp(logs), floor)
+        ends = np.array([self._spreads[FITTED if name in self._devices else NEW] for name in gpus.name]).reshape(-1, 2)
+        return GemmTimes(seconds=seconds, low_s=np.maximum(seconds * ends[:, 0], floor), high_s=seconds * ends[:, 1])
+
+    def _factor(self, work: Floats, roles: Sequence[str], devices: Sequence[str]) -> Floats:
+        """``[n]`` ln of the trees' factor, the mean over what is not known of device and role."""
+        assert self._trees is not None
+        total, count = np.zeros(len(work)), np.zeros(len(work))
+        for device, role in product(self._devices, ROLES):
+            asked = np.array([name == device or name not in self._devices for name in devices])
+            asked &= np.array([name == role or name not in ROLES for name in roles])
+            if asked.any():
+                same = flags([device] * int(asked.sum()), [role] * int(asked.sum()), self._devices)
+                total[asked] += self._trees(np.concatenate([same, work[asked]], axis=1))
+                count[asked] += 1
+        return total / count

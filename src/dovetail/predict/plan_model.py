@@ -1,0 +1,156 @@
+"""Calls of models that no runtime has built yet: operators as the model states them, not the kernels they will be fused into.
+
+Which operators disappear into their neighbours, and what quantisation adds between them, differs from runtime to runtime. Both
+are learned: matrix products are timed by the kernels learned for them, and everything else has a price per operator and per
+byte that makes the calibrated networks come out right. What is always fused comes out at nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dovetail.core.calibration import Trace
+from dovetail.core.estimate import Estimate
+from dovetail.core.source import Source
+from dovetail.core.workload import Op, Workload
+from dovetail.predict.fit import positive_sum
+from dovetail.predict.kernel_model import KernelModel, Label, label
+from dovetail.predict.kernel_work import ELEMENT_BYTES, Work, logarithms
+from dovetail.predict.spread import conformal
+
+Floats = NDArray[np.float64]
+
+_POINTWISE = frozenset({
+    "Relu", "Clip", "LeakyRelu", "PRelu", "Sigmoid", "HardSigmoid", "HardSwish", "Tanh", "Add", "Mul", "Sub", "Div",
+    "BatchNormalization", "Identity", "Dropout", "Cast", "Erf", "Gelu",
+})  # fmt: skip
+_VIEWS = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Shape", "Constant", "Identity", "Dropout"})
+_FOLDS = 6
+_RECURRENT = frozenset({"LSTM", "GRU", "RNN"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What of a workload matters for one setting: features of its products, and counts and bytes of the rest.
+
+    Attributes:
+        families: of each product.
+        works: of each product, with sizes as the model states them (float).
+        rest: ``[4]`` operators and bytes that only compute element by element, and of all others that move anything.
+    """
+
+    families: tuple[str, ...]
+    works: tuple[Work, ...]
+    rest: tuple[float, float, float, float]
+
+
+def plan(workload: Workload) -> Plan:
+    """Splits a workload into products and the rest; operators of unknown size count with no bytes."""
+    products = [(op, found) for op in workload.ops if (found := _product(op))]
+    rest = np.zeros(4)
+    for op in workload.ops:
+        if _product(op) is None and op.kind not in _VIEWS and (op.output_bytes or op.flop):
+            rest[(0 if op.kind in _POINTWISE else 2) :][:2] += (1.0, op.bytes or 0.0)
+    return Plan(
+        families=tuple(found.family for _, found in products),
+        works=tuple(found for _, found in products),
+        rest=(float(rest[0]), float(rest[1]), float(rest[2]), float(rest[3])),
+    )
+
+
+def _product(op: Op) -> Work | None:
+    """An operator as a matrix product, sizes in bytes of ``float32``; ``None`` for what multiplies no matrices."""
+    flop = float((op.attributes or {}).get("matrix_flop", 0.0))
+    shape = next((shape for shape in op.output_shapes if shape), None)
+    if not flop or shape is None or op.output_bytes is None or op.input_bytes is None:
+        return None
+    written = math.prod(shape)
+    attributes = op.attributes or {}
+    window = math.prod(map(int, attributes["kernel_shape"].split("x"))) if "kernel_shape" in attributes else 1
+    spatial = "Conv" in op.kind and len(shape) > 2
+    n = shape[1] if spatial else shape[-1]
+    k = flop / (2.0 * max(1, written))
+    family = "matmul"
+    if op.kind in _RECURRENT:
+        family = "recurrent"
+    elif spatial:
+        family = "deconv" if "Transpose" in op.kind else "depthwise" if k <= window * 1.01 and n > 1 else "conv"
+    return Work(
+        family=family, flop=flop, read_bytes=op.input_bytes, weight_bytes=op.weight_bytes, written_bytes=op.output_bytes,
+        m=written / max(1, n), n=float(n), k=k, window=float(window),
+    )  # fmt: skip
+
+
+class PlanModel:
+    """Learned from traces of one setting (runtime, threads, form, precision).
+
+    Args:
+        traces: of that setting.
+        plans: network → plan, of every network in the traces.
+        kernels: learned for the runtime at that number of threads.
+        source: of the calibration.
+
+    Attributes:
+        log_errors: network → natural logarithm of measured over predicted, by a fit that had not seen the network.
+    """
+
+    def __init__(self, traces: Sequence[Trace], plans: Mapping[str, Plan], kernels: KernelModel, source: Source) -> None:
+        self._kernels, self._source = kernels, source
+        self._labels = _usual_labels(traces)
+        self._usual = Counter(kernel.dtype for trace in traces for kernel in trace.kernels).most_common(1)[0][0]
+        known = [trace for trace in traces if trace.network in plans]
+        terms = np.array([self._terms(plans[trace.network]) for trace in known])
+        calls = np.array([trace.call_s for trace in known])
+        self._weights = positive_sum(terms, calls)
+        fold = np.arange(len(known)) % _FOLDS
+        left_out = np.empty(len(known))
+        for number in range(_FOLDS):
+            rest = fold != number
+            left_out[~rest] = terms[~rest] @ positive_sum(terms[rest], calls[rest])
+        self.log_errors = dict(zip((trace.network for trace in known), map(float, np.log(calls / left_out)), strict=True))
+        self._spread = conformal(np.array(list(self.log_errors.values())))
+
+    def predict(self, wanted: Plan) -> Estimate:
+        """A call of a model with this plan."""
+        value = float(np.array(self._terms(wanted)) @ self._weights)
+        return Estimate(
+            value=value,
+            low=value * self._spread.low,
+            high=value * self._spread.high,
+            source=self._source,
+            coverage=self._spread.coverage,
+        )
+
+    def _terms(self, wanted: Plan) -> list[float]:
+        labels = [self._labels.get(family, self._fallback(family)) for family in wanted.families]
+        works = [_resized(found, ELEMENT_BYTES.get(item.dtype, 4.0)) for found, item in zip(wanted.works, labels, strict=True)]
+        seconds, _ = self._kernels.predict_work(labels, logarithms(works))
+        return [1.0, float(len(works)), float(seconds.sum()), *wanted.rest]
+
+    def _fallback(self, family: str) -> Label:
+        return Label(kind=family, dtype=self._usual, implementation="", family=family)
+
+
+def _usual_labels(traces: Sequence[Trace]) -> dict[str, Label]:
+    """Family → the label that most of its kernels bear."""
+    found: dict[str, Counter[Label]] = {}
+    for trace in traces:
+        for kernel in trace.kernels:
+            item = label(kernel)
+            found.setdefault(item.family, Counter())[item] += 1
+    return {family: counts.most_common(1)[0][0] for family, counts in found.items()}
+
+
+def _resized(found: Work, element_bytes: float) -> Work:
+    """The same work on elements of another size."""
+    share = element_bytes / 4.0
+    return Work(
+        family=found.family, flop=found.flop, read_bytes=share * found.read_bytes, weight_bytes=share * found.weight_bytes,
+        written_bytes=share * found.written_bytes, m=found.m, n=found.n, k=found.k, window=found.window,
+    )  # fmt: skip

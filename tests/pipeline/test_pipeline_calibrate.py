@@ -1,0 +1,144 @@
+"""Calibration of this machine, and what is predicted from it."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from dovetail.core.calibration import SCHEMA, Calibration
+from dovetail.core.errors import InputError
+from dovetail.core.recipe import PassSpec, Recipe, freeze
+from dovetail.core.serial import encode
+from dovetail.devices.probe import environment
+from dovetail.pipeline import calibrate
+from dovetail.pipeline.forecast import ModelForecast, machine_model
+from dovetail.pipeline.predicting import predict_built, predict_here
+from dovetail.predict.machine_model import MachineModel
+from dovetail.workloads.analyze import analyze
+
+
+@pytest.fixture(scope="module")
+def calibrated(tmp_path_factory):
+    """Some networks in every setting: enough to ask, not to be precise. Made once."""
+    folder = tmp_path_factory.mktemp("calibration")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DOVETAIL_LOCK", str(folder / "measure.lock"))
+        patch.setattr(calibrate, "BLOCK_S", 0.01)
+        patch.setattr(calibrate, "REPEATS", 5)
+        found = calibrate.calibrate(folder, lambda share, text: None, budget_s=60)
+    return folder, found
+
+
+@pytest.mark.slow
+def test_every_setting_is_measured_and_a_second_call_goes_on(calibrated, monkeypatch):
+    folder, found = calibrated
+    assert {(t.runtime, t.form) for t in found.traces} >= {
+        (runtime, form) for runtime in ("onnxruntime", "openvino", "litert") for form in ("float", "int8")
+    }
+    assert all(kernel.time_s >= 0 and kernel.outputs for trace in found.traces for kernel in trace.kernels[:1])
+    (journal,) = folder.glob("traces-*.jsonl")
+    before = journal.read_bytes()
+    monkeypatch.setenv("DOVETAIL_LOCK", str(folder / "measure.lock"))
+    again = calibrate.calibrate(folder, lambda share, text: None, budget_s=1)
+    assert journal.read_bytes().startswith(before)
+    assert len(again.traces) >= len(found.traces)
+
+
+@pytest.mark.slow
+def test_a_real_network_is_predicted_in_every_calibrated_setting(calibrated, shared_data):
+    _, found = calibrated
+    model = shared_data / "mlperf_tiny" / "resnet8_cifar10.onnx"
+    rows = predict_here(model, {}, found)
+    assert len(rows) == len(MachineModel(found).settings)
+    assert [row.latency_s.value for row in rows] == sorted(row.latency_s.value for row in rows)
+    assert all(1e-6 < row.latency_s.low <= row.latency_s.value <= row.latency_s.high for row in rows)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_a_built_network_is_predicted_from_the_kernels_it_executes(calibrated, shared_data, runtime):
+    _, found = calibrated
+    model = shared_data / "cifar10_resnets" / "resnet20_cifar10.onnx"
+    built = predict_built(model, runtime, {"threads": 1}, found)
+    convolutions = [kernel for kernel in built.kernels if "conv" in kernel.kind.lower()]
+    assert len(convolutions) == 19
+    assert len(built.estimate.kernels_s) == len(built.kernels)
+
+
+@pytest.mark.slow
+def test_recipes_of_one_model_are_compared_before_they_run(calibrated, shared_data):
+    folder, found = calibrated
+    machine = machine_model(folder, environment())
+    assert machine is not None
+    workload = analyze(shared_data / "cifar10_resnets" / "resnet20_cifar10.onnx")
+    forecast = ModelForecast(machine, workload, found.environment.cores)
+    plain = Recipe(runtime="openvino", options=freeze({"threads": 1}))
+    int8 = replace(plain, passes=(PassSpec(name="clean"), PassSpec(name="quantize_static")))
+    same = forecast.ratio(plain, plain)
+    assert same is not None and same.low == same.value == same.high == 1.0
+    assert forecast.ratio(int8, plain) is not None
+    assert forecast.ratio(replace(plain, passes=(PassSpec(name="weight_only"),)), plain) is None
+    assert forecast.ratio(Recipe(runtime="null"), plain) is None
+
+
+def stored(folder, **changes):
+    empty = Calibration(environment=environment(), date="2026-01-01", traces=())
+    path = folder / calibrate.FILE
+    path.write_text(json.dumps({**encode(empty), **changes}))
+    return path
+
+
+def test_a_calibration_survives_the_file(tmp_path):
+    path = tmp_path / "deep" / "calibration.json"
+    made = Calibration(environment=environment(), date="2026-01-01", traces=(), rates={"fp32_flop_per_s": 1e11})
+    calibrate.save(made, path)
+    assert calibrate.load(path) == made
+
+
+@pytest.mark.parametrize("schema", [0, SCHEMA + 1, None])
+def test_a_calibration_of_another_schema_is_refused(tmp_path, schema):
+    with pytest.raises(InputError, match="schema"):
+        calibrate.load(stored(tmp_path, schema=schema))
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '"text"', "\x00\x01"])
+def test_what_is_no_calibration_is_refused(tmp_path, content):
+    path = tmp_path / "file.json"
+    path.write_text(content)
+    with pytest.raises(InputError, match="calibration"):
+        calibrate.load(path)
+
+
+def test_a_calibration_of_another_machine_steers_no_search(tmp_path):
+    other = encode(replace(environment(), fingerprint="another"))
+    stored(tmp_path, environment=other)
+    assert machine_model(tmp_path, environment()) is None
+    assert machine_model(tmp_path / "nowhere", environment()) is None
+
+
+def test_a_prediction_without_calibration_says_what_to_do(dovetail, digits):
+    run = dovetail("predict", digits / "digits.onnx")
+    assert run.returncode == 2
+    assert "not calibrated" in run.stderr and "--calibrate" in run.stderr
+    assert "Traceback" not in run.stderr
+
+
+def test_a_prediction_on_a_device_of_the_catalogue(dovetail, digits):
+    run = dovetail("predict", digits / "digits.onnx", "--device", "a100", "--json")
+    if run.returncode == 2:  # a short name may be several devices
+        run = dovetail("predict", digits / "digits.onnx", "--device", "A100 SXM 80GB", "--json")
+    assert run.returncode == 0, run.stderr
+    found = json.loads(run.stdout)["device"]
+    assert found["latency_s"]["low"] <= found["latency_s"]["value"] <= found["latency_s"]["high"]
+
+
+def test_an_unknown_device_gets_the_nearest_names(dovetail, digits):
+    run = dovetail("predict", digits / "digits.onnx", "--device", "jetson-orin-nanno")
+    assert run.returncode == 2
+    assert "Jetson Orin Nano" in run.stderr
+
+
+def test_this_machine_describes_itself(dovetail):
+    run = dovetail("devices", "probe", "--json")
+    assert run.returncode == 0, run.stderr
+    assert "cores" in run.stdout
