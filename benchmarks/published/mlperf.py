@@ -147,8 +147,9 @@ def _row(line: Mapping[str, str], index: int) -> Row | None:
     if not re.fullmatch(r"99(\.9)?", target):
         name, target = line["benchmark"], ""
     found = _device(line["accelerator"])
-    kept = line["division"] == "closed" and line["validity"] == "VALID" and scenario in ("offline", "server")
-    if not kept or name not in BENCHMARKS or found is None or "MaxQ" in line["system"] or not line["value"]:
+    stated = line["value"] and line["accelerators_per_node"] and line["nodes"]
+    kept = stated and line["division"] == "closed" and line["validity"] == "VALID" and scenario in ("offline", "server")
+    if not kept or name not in BENCHMARKS or found is None or "MaxQ" in line["system"]:
         return None
     return {
         "id": index,

@@ -31,7 +31,7 @@ from dovetail.predict.llm_setting import Setting, machine
 from dovetail.predict.llm_shapes import shapes
 from dovetail.workloads.architectures import architecture
 from published import llm_fit
-from published.llm_rows import Errors, mixtures, multiplied_in, stored
+from published.llm_rows import WEIGHT_BYTES, Errors, mixtures, multiplied_in, stored
 from published.table import Floats, Gate, Predicted, Row, folds, read_csv
 
 FILE = "infer_serving_silicon_aiconfigurator.csv"
@@ -43,14 +43,21 @@ MODELS = {
     "Llama-3.1-70B": "Llama-3-70B",
     "Llama-3.1-8B-Instruct": "Llama-3-8B",
     "Llama-3.1-8B-Instruct-FP8": "Llama-3-8B",
+    "Llama-3.1-405B": "Llama-3.1-405B",
+    "Llama-3.3-70B-Instruct": "Llama-3-70B",
     "MiniMax-M2.5": "MiniMax-M2.5",
     "Qwen3-235B-A22B-FP8": "Qwen3-235B-A22B",
+    "Qwen3-235B-A22B": "Qwen3-235B-A22B",
+    "Qwen3-30B-A3B": "Qwen3-30B-A3B",
+    "Qwen3-8B": "Qwen3-8B",
     "Qwen3-32B": "Qwen3-32B",
+    "Qwen3-32B-FP8": "Qwen3-32B",
     "Qwen3-32B-NVFP4": "Qwen3-32B",
     "Qwen3.5-397B-A17B": "Qwen3.5-397B-A17B",
     "gpt-oss-120b": "gpt-oss-120b",
+    "gpt-oss-20b": "gpt-oss-20b",
 }
-"""Model of the source → architecture."""
+"""Model of the source → architecture; runs of another are left out."""
 
 SYSTEMS = {
     "h100_sxm": "H100 SXM 80GB",
@@ -59,8 +66,12 @@ SYSTEMS = {
     "b300_sxm": "B300 SXM",
     "gb200": "GB200 (per GPU)",
     "gb300": "GB300 (per GPU)",
+    "a100_sxm": "A100 SXM 80GB",
+    "h100_pcie": "H100 PCIe 80GB",
+    "l40s": "L40S",
+    "rtx_pro_6000_server": "RTX PRO 6000 Blackwell Server",
 }
-"""System of the source → device of the catalogue."""
+"""System of the source → device of the catalogue; runs on another are left out."""
 
 MOST_DEVICES = 8
 TOKEN_STAGE = [name for name in llm_fit.PRIORS if name not in ("arrival_s", "own", "queue", "steps", "held")]
@@ -152,7 +163,8 @@ class Serving:
 def _run(line: Mapping[str, str]) -> Row | None:
     """One run in our terms, or ``None`` where it is left out."""
     model = MODELS.get(line["model_path"].rpartition("/")[2])
-    if line["mode"] != "agg" or model is None or line["system"] not in SYSTEMS:
+    known = line["system"] in SYSTEMS and line["moe_quant_mode"] in WEIGHT_BYTES
+    if line["mode"] != "agg" or model is None or not known:
         return None
     cut, stated = _cut(line), re.search(r"silicon_concurrency=(\d+)", line["silicon_data_source"])
     batch = float(line["batch_size"] or 0)

@@ -146,7 +146,7 @@ def _row(line: Mapping[str, str], index: int) -> Row | None:
     if model is None or name is None or quantisation is None:
         return None
     devices, stages, value, metric = float(line["tp"]), float(line["pp"]), float(line["value"]), line["metric"]
-    first, static = metric.startswith("first_token"), "inflight" not in line["batch"]
+    first, static = metric.startswith("first_token"), line["batch"].isdecimal()
     if not first and not metric.startswith("total"):
         # "per GPU", or ambiguous under a heading that says so; the tables of one device do not tell the difference.
         value *= devices * stages

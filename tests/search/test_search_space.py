@@ -150,3 +150,13 @@ def test_the_unchanged_model_runs_in_litert_only_where_that_is_its_own_format():
 def test_a_quantised_model_lowered_is_not_promised_to_be_unchanged():
     assert not any(p.lossless for p in lowered(quantised=True))
     assert any(p.lossless for p in lowered())
+
+
+def test_what_speeds_up_matrix_products_alone_promises_no_more_than_their_share_allows():
+    """A classifier behind convolutions is a hundredth of them: its weights in 8 bits cannot make the whole 3× faster."""
+    small, all_of_it = (
+        {p.label: p.gain[1] for p in space(product_share=share) if p.label.startswith(("dynamic", "int4"))}
+        for share in (0.01, 1.0)
+    )
+    assert all(gain < 1.02 for gain in small.values())
+    assert all_of_it["dynamic int8 · onnxruntime"] == pytest.approx(3.0)

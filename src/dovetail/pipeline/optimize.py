@@ -16,6 +16,7 @@ from dovetail import plugins
 from dovetail.core.errors import InputError
 from dovetail.core.outcome import CandidateRecord, FitResult
 from dovetail.core.serial import decode, encode
+from dovetail.core.workload import Workload
 from dovetail.measure.arena import Conditions
 from dovetail.measure.lock import measuring
 from dovetail.pipeline import deliver, explaining, results
@@ -165,6 +166,7 @@ def _space(job: Job, margin: float | None = None) -> tuple[Proposal, ...]:
         native=job.native.format if job.native else "",
         has_calibration="calibration" in job.splits,
         lossless_only=not job.judged,
+        product_share=_product_share(job.workload) if job.workload else 1.0,
         margin=margin,
     )
     return enumerate_space(
@@ -173,6 +175,14 @@ def _space(job: Job, margin: float | None = None) -> tuple[Proposal, ...]:
         {name: runtime.knobs(job.environment) for name, runtime in usable.items()},
         {name: runtime.formats for name, runtime in usable.items()},
     )
+
+
+def _product_share(workload: Workload) -> float:
+    """Of a model's FLOP or weights, whichever is more, in products that dynamic and weight-only quantisation take."""
+    products = [op for op in workload.ops if op.kind in ("MatMul", "Gemm")]
+    flop = sum(op.flop or 0.0 for op in products) / max(workload.flop, 1.0)
+    weights = sum(op.weight_bytes for op in products) / max(workload.weight_bytes, 1.0)
+    return min(1.0, max(flop, weights))
 
 
 def _goal(job: Job, trials: Trials) -> Goal:

@@ -6,6 +6,7 @@ roofline, with the shares and the spread of their class (:mod:`dovetail.predict.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -40,6 +41,7 @@ class Many:
     """One workload on ``d`` devices, as arrays; :meth:`at` gives one of them in full.
 
     Attributes:
+        memory: bytes that a call takes.
         latency: seconds a call; NaN where nothing can be told, here and below.
         seconds: of one sample when calls follow each other.
         energy: joules of one sample.
@@ -55,6 +57,7 @@ class Many:
     rates: Rates
     times: Roofline
     need: capacity.Need
+    memory: Bands
     latency: Bands
     seconds: Bands
     energy: Bands
@@ -74,7 +77,7 @@ class Many:
             batch=self.setting.batch,
             latency_s=_estimate(self.latency, i, time_source),
             throughput_per_s=rate and Estimate(value=1 / rate.value, low=1 / rate.high, high=1 / rate.low, source=time_source),
-            memory_bytes=_estimate(Bands(value=self.need.value, low=self.need.low, high=self.need.high), i, _MEMORY_SOURCE),
+            memory_bytes=_estimate(self.memory, i, _MEMORY_SOURCE),
             fits=self.fits[i],
             fits_reason=self._fits_reason(i),
             energy_j=_estimate(self.energy, i, told.source if told and told.energy_j else _POWER_SOURCE),
@@ -96,7 +99,8 @@ class Many:
 
     def _per_op(self, i: int) -> PerOp:
         which = np.argmax([self.times.compute[i], self.times.memory[i], self.times.launch[i]], axis=0)
-        return PerOp(names=self.table.names, time_s=tuple(self.times.per_op[i].tolist()), binds=tuple(_LIMITS[k] for k in which))
+        times = tuple(self.times.per_op[i].tolist())
+        return PerOp(names=self.table.names, time_s=times, binds=tuple(_LIMITS[k] for k in which))
 
     def _told_notes(self, told: Told) -> list[str]:
         brought = "" if told.precision == self.table.dtype else f"the model must be brought to {told.precision}"
@@ -161,6 +165,7 @@ def predict_many(
         rates=found,
         times=times,
         need=need,
+        memory=Bands(value=need.value, low=need.low, high=need.high),
         latency=latency,
         seconds=seconds,
         energy=_energy(seconds, busy * alone.value / seconds.value, devices, told, possible),
@@ -269,4 +274,4 @@ def _energy(
 
 def _estimate(bands: Bands, i: int, source: Source) -> Estimate | None:
     value, low, high = float(bands.value[i]), float(bands.low[i]), float(bands.high[i])
-    return None if np.isnan([value, low, high]).any() else Estimate(value=value, low=low, high=high, source=source)
+    return None if math.isnan(value + low + high) else Estimate(value=value, low=low, high=high, source=source)

@@ -4,8 +4,8 @@ Shares of peak of large products come from best achieved rates (stas00/ml-engine
 0.80 of nine NVIDIA parts in bf16, 0.60 of three AMD parts, 0.86 of Gaudi 2 and 3). GPU and CPU shares of whole networks, and
 their spreads, come from timm's published benchmarks (huggingface/pytorch-image-models): fitting ``FLOP/(a·peak) +
 bytes/(b·bandwidth)`` to 300 to 640 networks a device gives a = 0.8 to 1.4 and b = 0.35 to 0.44 on compiled GPUs, a = 0.35 and
-0.47, b = 0.13 and 0.21 on two CPUs; about 90 % of them lie between 0.5 and 3 times what these shares give. Of the accelerators that have
-models of their own, the spreads are of a constant share of the peak in their zoos. All else is assumed, with a wide interval.
+0.47, b = 0.13 and 0.21 on two CPUs; about 90 % of them lie between 0.5 and 3 times what these shares give. Of accelerators that
+have models of their own, the spreads are of a constant share of the peak in their zoos. All else is assumed, and wide.
 """
 
 from __future__ import annotations

@@ -341,7 +341,11 @@ class Race:
         if outlook is not None:
             return outlook.point
         low, high = proposal.gain
-        return self._runtime_log(proposal.recipe.runtime) - 0.5 * (math.log(low) + math.log(high * proposal.reach))
+        known = [self._outlook(p) for p in self.space if p.recipe.runtime == proposal.recipe.runtime and p.lossless]
+        plain = min((outlook.point for outlook in known if outlook is not None), default=None)
+        if plain is not None:
+            return plain - 0.5 * math.log(low * high)
+        return self._runtime_log(proposal.recipe.runtime) - 0.5 * math.log(low * high * proposal.reach)
 
     def _dominated(self, proposal: Proposal) -> bool:
         if not self.goal.timed:

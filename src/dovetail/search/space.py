@@ -31,6 +31,8 @@ class Traits:
         lossless_only: no quality can be judged, so outputs must not change.
         fixed_sizes: every call has the same input shapes.
         native: the model's own format, where that is not ONNX; empty where it is.
+        product_share: share of the model that matrix products are, convolutions apart: of its FLOP or of its weights, whichever
+            is more. What speeds up these alone gains no more than that allows (Amdahl 1967).
         margin: permitted quality drop in the metric's unit, for passes that aim at it; ``None`` when it is not known.
     """
 
@@ -41,6 +43,7 @@ class Traits:
     lossless_only: bool
     fixed_sizes: bool = False
     native: str = ""
+    product_share: float = 1.0
     margin: float | None = None
 
     @property
@@ -138,11 +141,17 @@ def _chains(traits: Traits, environment: Environment) -> Iterator[Chain]:
     if traits.has_calibration:
         yield from _static_int8(clean, traits, environment)
     if traits.kinds & {"MatMul", "Gemm"}:
-        yield Chain(label="dynamic int8", passes=(*clean, spec("quantize_dynamic", **_safe(environment))), gain=(0.5, 3.0))
-        yield Chain(label="int8 weights", passes=(*clean, spec("weight_only", bits=8)), gain=(0.5, 1.5))
-        yield Chain(label="int4 weights", passes=(*clean, spec("weight_only", bits=4)), gain=(0.5, 1.5))
+        dynamic, weights = ((0.5, _amdahl(traits.product_share, most)) for most in (3.0, 1.5))
+        yield Chain(label="dynamic int8", passes=(*clean, spec("quantize_dynamic", **_safe(environment))), gain=dynamic)
+        yield Chain(label="int8 weights", passes=(*clean, spec("weight_only", bits=8)), gain=weights)
+        yield Chain(label="int4 weights", passes=(*clean, spec("weight_only", bits=4)), gain=weights)
     half = (*clean, spec("float16", compute="float32"))
     yield Chain(label="half weights", passes=half, gain=(0.5, 1.0))
+
+
+def _amdahl(share: float, gain: float) -> float:
+    """Speed-up of the whole when a share of it gets faster by a factor."""
+    return 1.0 / (1.0 - share + share / gain)
 
 
 def _static_int8(clean: tuple[PassSpec, ...], traits: Traits, environment: Environment) -> Iterator[Chain]:
