@@ -1,8 +1,8 @@
-"""Traces what timm's networks are made of: ``python benchmarks/timm_profiles.py``; needs torch, timm and torchvision; half an hour.
+"""Traces what timm's networks are made of: ``python benchmarks/timm_profiles.py``. Needs torch, timm, torchvision.
 
-Each network runs once on the meta device, where shapes are computed and numbers are not, at the image sizes that timm trains and
-tests it at and those of the published rows. Every operator that PyTorch would launch is counted; views are not. Writes
-``benchmarks/published/timm_profiles.csv.gz``. Fused attention counts as one operator.
+Each network runs once on the meta device, where shapes are computed and numbers are not, at the image sizes that timm trains
+and tests it at and those of the published rows; that takes half an hour. Every operator that PyTorch would launch is counted,
+fused attention as one; views are not. Writes ``benchmarks/published/timm_profiles.csv.gz``.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from published.vision_profiles import FILE
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from dovetail.predict.nets.quantities import QUANTITIES, Counted, summed
-from published.vision_profiles import FILE
 
 SHARED = Path(os.environ.get("DOVETAIL_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 
@@ -31,9 +31,10 @@ _FREE = frozenset(
     "dropout flatten empty_strided new_empty_strided _local_scalar_dense set_ meshgrid unflatten".split()
 )
 _COPIES = frozenset(
-    "clone cat copy_ roll index gather stack constant_pad_nd _to_copy index_put index_put_ repeat pixel_shuffle pixel_unshuffle "
-    "im2col col2im flip index_select scatter masked_fill masked_fill_ reflection_pad2d channel_shuffle tril triu "
-    "select_scatter grid_sampler_2d replication_pad2d native_channel_shuffle _upsample_bicubic2d_aa _upsample_bilinear2d_aa".split()
+    "clone cat copy_ roll index gather stack constant_pad_nd _to_copy index_put index_put_ repeat pixel_shuffle "
+    "pixel_unshuffle im2col col2im flip index_select scatter masked_fill masked_fill_ reflection_pad2d channel_shuffle tril "
+    "triu select_scatter grid_sampler_2d replication_pad2d native_channel_shuffle _upsample_bicubic2d_aa "
+    "_upsample_bilinear2d_aa".split()
 )
 _NORMS = frozenset("native_layer_norm native_group_norm rms_norm _fused_rms_norm".split())
 _REDUCES = frozenset(

@@ -14,14 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dovetail.devices.catalogue import device
-from dovetail.predict.fitted_file import parameters
-from dovetail.predict.gemm.model import FITTED, NEW, GemmModel
-from dovetail.predict.gemm.processors import processors
+from dovetail.predict.gemm.model import FITTED, NEW, TOKENS, GemmModel
+from dovetail.predict.gemm.on_device import on_device
 from dovetail.predict.gemm.shapes import Gemms, Gpus
-from dovetail.predict.peak_share import peak_shares
 from dovetail.predict.spread import conformal
+from published.device_spread import on_new_device
 from published.gemm_fit import fit_tiles, fit_trees
-from published.table import Floats, Gate, Predicted, Row, folds, read_csv
+from published.table import Floats, Gate, Indices, Predicted, Row, folds, read_csv
 
 FILE = "kernel_vidur_gemm.csv"
 
@@ -30,7 +29,7 @@ DEVICES = {"a100": "A100 SXM 80GB", "h100": "H100 SXM 80GB", "a40": "A40"}
 _ROLES = {"attn_pre_proj": "qkv", "attn_post_proj": "out", "mlp_up_proj": "up", "mlp_down_proj": "down"}
 _INNER = 2
 """Folds that the errors behind the intervals come from."""
-_NEW_SPREAD = (0.78, 1.25)
+_NEW_SPREAD = (0.8, 1.22)
 """Where only one device was fitted, nothing tells how devices differ; assumed."""
 
 
@@ -46,18 +45,16 @@ class GemmTable:
 
     def read(self, folder: Path) -> Sequence[Row]:
         """One row a product; none is left out."""
-        facts = {}
-        for short, name in DEVICES.items():
-            found = device(name)
-            assert found.bandwidth_bytes_per_s is not None
-            facts[short] = (name, found.peak_flop_per_s["bf16"].value, found.bandwidth_bytes_per_s.value, processors(found))
+        places = {short: on_device(device(name), 1) for short, name in DEVICES.items()}
         rows: list[Row] = []
         for line in read_csv(folder / FILE):
-            name, peak, bandwidth, count = facts[line["device"]]
+            place = places[line["device"]]
+            assert place is not None
             rows.append({
-                "device": name, "peak": peak, "bandwidth": bandwidth, "processors": count, "model": line["model"],
-                "role": _ROLES.get(line["op"], ""), "m": float(line["M"]), "n": float(line["N"]), "k": float(line["K"]),
-                "seconds": float(line["median_ms"]) / 1e3,
+                "device": place.name[0], "peak": place.peak_flop_per_s[0], "bandwidth": place.bandwidth_bytes_per_s[0],
+                "processors": place.processors[0], "reached": place.reached[0], "model": line["model"],
+                "role": _ROLES.get(line["op"], ""),
+                "m": float(line["M"]), "n": float(line["N"]), "k": float(line["K"]), "seconds": float(line["median_ms"]) / 1e3,
             })  # fmt: skip
         return rows
 
@@ -76,8 +73,10 @@ class GemmTable:
     def parts(self, rows: Sequence[Row]) -> Mapping[str, NDArray[np.bool_]]:
         """By device, and by tokens."""
         m = _column(rows, "m")
-        by_device = {name: np.array([row["device"] == name for row in rows]) for name in sorted({row["device"] for row in rows})}
-        return by_device | {"at most 128 tokens": m <= 128, "129 to 1024 tokens": (m > 128) & (m <= 1024), "more": m > 1024}
+        names = sorted({row["device"] for row in rows})
+        by_device = {name: np.array([row["device"] == name for row in rows]) for name in names}
+        few, many = TOKENS
+        return by_device | {"few tokens": m <= few, "some tokens": (m > few) & (m <= many), "many tokens": m > many}
 
     def devices(self, rows: Sequence[Row]) -> tuple[Sequence[Hashable], Sequence[Hashable]]:
         """GPUs, within one product."""
@@ -85,18 +84,19 @@ class GemmTable:
 
     def fit(self, rows: Sequence[Row]) -> dict[str, Any]:
         """Tiles, then trees; intervals from models left out of the trees, and from devices left out of both."""
-        usable = float(peak_shares(parameters("matmul_peak_share"), ["NVIDIA"], ["bf16"]).share[0])
         log_s = np.log(self.measured(rows))
         names = sorted({row["device"] for row in rows})
-        point = _point(rows, usable, log_s)
+        point = _point(rows, log_s)
         fold, errors = folds([row["model"] for row in rows], _INNER), np.zeros(len(rows))
         for number in np.unique(fold):
             rest, out = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
-            inner = _trees([rows[i] for i in rest], point, log_s[rest], quick=True) if len(rest) else point
-            errors[out] = log_s[out] - np.log(self.predict(inner, [rows[i] for i in out]).value)
-        spreads = {FITTED: _ends(errors), NEW: list(_NEW_SPREAD)}
+            inner = _trees(_some(rows, rest), point, log_s[rest], quick=True) if len(rest) else point
+            errors[out] = log_s[out] - np.log(self.predict(inner, _some(rows, out)).value)
+        spreads: dict[str, Any] = {FITTED: _by_tokens(_column(rows, "m"), errors), NEW: list(_NEW_SPREAD)}
         if len(names) > 1:
-            spreads[NEW] = _wider(_ends(np.concatenate([_new_errors(rows, name, usable, log_s) for name in names])))
+            errors_new = [_new_errors(rows, name, log_s) for name in names]
+            found = on_new_device(np.concatenate(errors_new), np.repeat(names, [len(e) for e in errors_new]))
+            spreads[NEW] = list(found or _NEW_SPREAD)
         return point | {"spreads": spreads}
 
     def predict(self, parameters: Mapping[str, Any], rows: Sequence[Row]) -> Predicted:
@@ -116,9 +116,9 @@ class GemmTable:
         return {"roofline": plain, "three constants": three}
 
 
-def _point(rows: Sequence[Row], usable: float, log_s: Floats) -> dict[str, Any]:
+def _point(rows: Sequence[Row], log_s: Floats) -> dict[str, Any]:
     gemms, gpus = _inputs(rows)
-    bare = {"usable": usable, "tiles": fit_tiles(gemms, gpus, usable, log_s).to_json()}
+    bare = {"tiles": fit_tiles(gemms, gpus, log_s).to_json()}
     return _trees(rows, bare | {"devices": sorted(set(gpus.name))}, log_s)
 
 
@@ -127,24 +127,22 @@ def _trees(rows: Sequence[Row], tiles: Mapping[str, Any], log_s: Floats, quick: 
     return {**tiles, "trees": fit_trees(gemms, gpus, tiles, log_s, quick).to_json()}
 
 
-def _new_errors(rows: Sequence[Row], name: str, usable: float, log_s: Floats) -> Floats:
+def _new_errors(rows: Sequence[Row], name: str, log_s: Floats) -> Floats:
     """``[n]`` of the rows on one device, by the tiles and quick trees of the others."""
     rest = np.array([row["device"] != name for row in rows])
     old = [row for row, kept in zip(rows, rest, strict=True) if kept]
     gemms, gpus = _inputs(old)
-    bare = {"usable": usable, "tiles": fit_tiles(gemms, gpus, usable, log_s[rest]).to_json(), "devices": sorted(set(gpus.name))}
+    bare = {"tiles": fit_tiles(gemms, gpus, log_s[rest]).to_json(), "devices": sorted(set(gpus.name))}
     found = GemmModel(_trees(old, bare, log_s[rest], quick=True))
     new = [row for row, kept in zip(rows, rest, strict=True) if not kept]
     return np.asarray(log_s[~rest] - np.log(found.predict(*_inputs(new)).seconds))
 
 
-def _ends(errors: Floats) -> list[float]:
-    found = conformal(errors)
-    return [found.low, found.high]
-
-
-def _wider(ends: Sequence[float]) -> list[float]:
-    return [min(ends[0], _NEW_SPREAD[0]), max(ends[1], _NEW_SPREAD[1])]
+def _by_tokens(m: Floats, errors: Floats) -> list[list[float]]:
+    """Factors of the ends in each of the classes of :data:`~dovetail.predict.gemm.model.TOKENS`."""
+    place = np.searchsorted(TOKENS, m)
+    found = [conformal(errors[place == c] if (place == c).any() else errors) for c in range(len(TOKENS) + 1)]
+    return [[round(one.low, 4), round(one.high, 4)] for one in found]
 
 
 def _three(rows: Sequence[Row], flop_s: Floats, bytes_s: Floats) -> Floats:
@@ -160,14 +158,23 @@ def _roofs(rows: Sequence[Row]) -> tuple[Floats, Floats]:
     return gemms.flop / gpus.peak_flop_per_s, gemms.bytes / gpus.bandwidth_bytes_per_s
 
 
+def _some(rows: Sequence[Row], indices: Indices) -> list[Row]:
+    return [rows[i] for i in indices]
+
+
 def _column(rows: Sequence[Row], key: str) -> Floats:
     return np.array([row[key] for row in rows], dtype=np.float64)
 
 
 def _inputs(rows: Sequence[Row]) -> tuple[Gemms, Gpus]:
     m, n, k = (_column(rows, key) for key in "mnk")
-    peak, bandwidth, count = (_column(rows, key) for key in ("peak", "bandwidth", "processors"))
-    gpus = Gpus(name=[row["device"] for row in rows], peak_flop_per_s=peak, bandwidth_bytes_per_s=bandwidth, processors=count)
+    gpus = Gpus(
+        name=[row["device"] for row in rows],
+        peak_flop_per_s=_column(rows, "peak"),
+        bandwidth_bytes_per_s=_column(rows, "bandwidth"),
+        processors=_column(rows, "processors"),
+        reached=_column(rows, "reached"),
+    )
     return Gemms(m=m, n=n, k=k, role=[row["role"] for row in rows]), gpus
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dovetail.predict.nets.quantities import FLOP, QUANTITIES
+from dovetail.predict.nets.quantities import FIXED, FLOP, QUANTITIES
 from published.table import Floats
 
 FILE = Path(__file__).with_name("timm_profiles.csv.gz")
@@ -59,8 +59,7 @@ class Profiles:
 
 def _scaled(values: Floats, factor: float) -> Floats:
     """A network of more pixels: all but the number of operators and parameters grows."""
-    fixed = np.array([name.startswith("count_") or name == "params" for name in QUANTITIES])
-    return np.where(fixed, values, values * factor)
+    return np.where(FIXED, values, values * factor)
 
 
 def family(name: str) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cache
 
-from dovetail.core.device import Kind
 from dovetail.devices.catalogue import device
+from dovetail.predict.nets.on_device import on_device
 from dovetail.predict.nets.setting import Setting
 
 
@@ -17,19 +17,16 @@ def setting(line: Mapping[str, str]) -> Setting:
 
 @cache
 def _setting(name: str, mode: str, compiled: str, precision: str, layout: str, torch: str) -> Setting:
-    found = device(name)
-    assert found.bandwidth_bytes_per_s is not None
-    return Setting(
-        device=found.name,
-        cpu=found.kind is Kind.CPU,
-        peak_flop_per_s=found.peak_flop_per_s["fp32" if precision == "fp32" else "fp16"].value,
-        bandwidth_bytes_per_s=found.bandwidth_bytes_per_s.value,
+    found = on_device(
+        device(name),
         training=mode == "train",
         compiled=compiled != "eager",
         precision=precision,
         channels_last=layout == "nhwc",
         torch=_version(torch),
     )
+    assert found is not None, name
+    return found
 
 
 def _version(text: str) -> float:

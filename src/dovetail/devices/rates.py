@@ -22,7 +22,7 @@ _SECONDS = 0.4
 def memory_bytes_per_s(threads: int) -> float:
     """Bytes read and written a second by copies of large arrays, one pair of arrays a thread; the best of the passes.
 
-    As STREAM counts its copy (McCalpin, https://www.cs.virginia.edu/stream/ref.html): both arrays, and not the line that a store
+    Counted as STREAM does (McCalpin, https://www.cs.virginia.edu/stream/ref.html): both arrays, and not the line that a store
     may load first.
     """
     pairs = [(np.ones(_ARRAY_BYTES // 8), np.zeros(_ARRAY_BYTES // 8)) for _ in range(threads)]

@@ -1,7 +1,7 @@
 """Share of its data sheet's peak that an accelerator reaches in the best of all matrix products.
 
-A logarithmic mean with effects of the vendor and of the data type, each shrunk towards none by the number of accelerators behind
-it; fitted by ``benchmarks/published/matmul_peak_share.py`` to the best achieved rates of stas00/ml-engineering.
+A logarithmic mean with effects of the vendor and of the data type, each shrunk towards none where few accelerators tell; fitted
+by ``benchmarks/published/matmul_peak_share.py`` to the best achieved rates of stas00/ml-engineering.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Sums of oblivious decision trees: all nodes of one level ask the same question, so that a tree is a table of ``2^depth`` leaves.
+"""Sums of oblivious decision trees: all nodes of one level ask the same question, so a tree is a table of ``2^depth`` leaves.
 
 Boosted trees of this shape overfit less than free ones and are read without branches (Prokhorenkova et al., "CatBoost:
 unbiased boosting with categorical features", NeurIPS 2018, section 3).

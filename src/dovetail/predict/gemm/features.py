@@ -47,6 +47,6 @@ def work_features(gemms: Gemms, gpus: Gpus, log_seconds: Floats) -> Floats:
 
 def flags(devices: Sequence[str], roles: Sequence[str], fitted: Sequence[str]) -> Floats:
     """``[n, fitted + roles]``: which of the fitted devices and which role each product has; none is all zero."""
-    on = np.array([[device == name for name in fitted] for device in devices], dtype=np.float64).reshape(len(devices), len(fitted))
-    at = np.array([[role == name for name in ROLES] for role in roles], dtype=np.float64).reshape(len(roles), len(ROLES))
-    return np.concatenate([on, at], axis=1)
+    pairs = zip(devices, roles, strict=True)
+    rows = [[device == name for name in fitted] + [role == name for name in ROLES] for device, role in pairs]
+    return np.array(rows, dtype=np.float64).reshape(len(devices), len(fitted) + len(ROLES))

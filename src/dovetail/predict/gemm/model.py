@@ -23,6 +23,9 @@ from dovetail.predict.trees import Trees
 Floats = NDArray[np.float64]
 
 FITTED, NEW = "fitted", "new device"
+TOKENS = (128, 1024)
+"""Rows ``m`` up to which products are known well, badly, and above which well again: few tiles are sure to be one wave, many
+fill waves whatever the tiles, and in between the library's choice of tiles decides."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,25 +41,25 @@ class GemmModel:
     """See the module.
 
     Args:
-        parameters: ``usable`` share of peak, ``tiles``, ``devices`` fitted, ``trees``, ``spreads``; without ``trees`` the tile
+        parameters: ``tiles``, ``devices`` fitted, ``trees``, ``spreads``; without ``trees`` the tile
             model stands alone.
     """
 
     def __init__(self, parameters: Mapping[str, Any]) -> None:
-        self._usable = float(parameters["usable"])
         self._tiles = TileModel.of_json(parameters["tiles"])
         self._devices: tuple[str, ...] = tuple(parameters["devices"])
         self._trees = Trees.of_json(parameters["trees"]) if "trees" in parameters else None
-        self._spreads: Mapping[str, Sequence[float]] = parameters.get("spreads", {FITTED: (1.0, 1.0), NEW: (1.0, 1.0)})
+        self._spreads: Mapping[str, Any] = parameters.get("spreads", {FITTED: [(1.0, 1.0)] * 3, NEW: (1.0, 1.0)})
 
     def predict(self, gemms: Gemms, gpus: Gpus) -> GemmTimes:
         """Seconds of each product, never less than its operations take at peak."""
-        logs = self._tiles.log_seconds(gemms, gpus, np.full(len(gemms.m), self._usable))
+        logs = self._tiles.log_seconds(gemms, gpus)
         if self._trees is not None:
             logs = logs + self._factor(work_features(gemms, gpus, logs), gemms.role, gpus.name)
         floor = gemms.flop / gpus.peak_flop_per_s
         seconds = np.maximum(np.exp(logs), floor)
-        ends = np.array([self._spreads[FITTED if name in self._devices else NEW] for name in gpus.name]).reshape(-1, 2)
+        ends = np.array(self._spreads[FITTED])[np.searchsorted(TOKENS, gemms.m)]
+        ends[np.array([name not in self._devices for name in gpus.name], dtype=bool)] = self._spreads[NEW]
         return GemmTimes(seconds=seconds, low_s=np.maximum(seconds * ends[:, 0], floor), high_s=seconds * ends[:, 1])
 
     def _factor(self, work: Floats, roles: Sequence[str], devices: Sequence[str]) -> Floats:
@@ -64,8 +67,8 @@ class GemmModel:
         assert self._trees is not None
         total, count = np.zeros(len(work)), np.zeros(len(work))
         for device, role in product(self._devices, ROLES):
-            asked = np.array([name == device or name not in self._devices for name in devices])
-            asked &= np.array([name == role or name not in ROLES for name in roles])
+            asked = np.array([name == device or name not in self._devices for name in devices], dtype=bool)
+            asked &= np.array([name == role or name not in ROLES for name in roles], dtype=bool)
             if asked.any():
                 same = flags([device] * int(asked.sum()), [role] * int(asked.sum()), self._devices)
                 total[asked] += self._trees(np.concatenate([same, work[asked]], axis=1))

@@ -10,7 +10,8 @@ _COUNTS = {
     "V100": 80, "T4": 40, "A10": 72, "A10G": 80, "A30": 56, "A40": 84, "RTX A6000": 84, "A100": 108, "H100 PCIe": 114,
     "H100 NVL": 132, "H100 SXM": 132, "H800": 132, "H200": 132, "GH200": 132, "H20": 78, "L4": 58, "L40": 142, "L40S": 142,
     "B200": 148, "GB200": 148, "B300": 148, "GB300": 148, "RTX PRO 6000": 188, "RTX 6000 Ada": 142, "GeForce RTX 3060": 28,
-    "GeForce RTX 3090": 82, "GeForce RTX 4090": 128, "GeForce RTX 5090": 170, "MI300X": 304, "MI325X": 304, "MI355X": 256,
+    "GeForce RTX 3090": 82, "GeForce RTX 4090": 128, "GeForce RTX 5090": 170, "Instinct MI300A": 228,
+    "Instinct MI300X": 304, "Instinct MI325X": 304, "Instinct MI350X": 256, "Instinct MI355X": 256,
 }  # fmt: skip
 _USUAL = 108.0
 """Of a GPU that is not listed; a product of many tiles hardly depends on it."""

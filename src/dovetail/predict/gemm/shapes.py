@@ -58,12 +58,14 @@ class Gpus:
         peak_flop_per_s: ``[n]`` dense, in the type of the operands.
         bandwidth_bytes_per_s: ``[n]``.
         processors: ``[n]`` multiprocessors that tiles are dealt out to.
+        reached: ``[n]`` share of the peak that the best of all products reach (:mod:`dovetail.predict.peak_share`).
     """
 
     name: Sequence[str]
     peak_flop_per_s: Floats
     bandwidth_bytes_per_s: Floats
     processors: Floats
+    reached: Floats
 
     def __post_init__(self) -> None:
         for item in fields(self)[1:]:
@@ -82,5 +84,6 @@ def take(gemms: Gemms, gpus: Gpus, rows: Any) -> tuple[Gemms, Gpus]:
             peak_flop_per_s=gpus.peak_flop_per_s[rows],
             bandwidth_bytes_per_s=gpus.bandwidth_bytes_per_s[rows],
             processors=gpus.processors[rows],
+            reached=gpus.reached[rows],
         ),
     )

@@ -34,7 +34,7 @@ class TileModel:
     """Parameters; each is a logarithm, or the logit of a share, so that all values are allowed.
 
     Attributes:
-        share_64: logit of the share of the usable peak inside a tile of 64·64 elements; ``share_128`` of twice as many, and
+        share_64: logit of the share of the reachable peak inside a tile of 64·64 elements; ``share_128`` of twice as many, and
             so on.
         fill: ln of elements of ``k`` that starting and ending a tile costs.
         waves: logit of how far a wave that is not full is paid for; ``blur`` ln of how fast that fades over many waves.
@@ -73,26 +73,20 @@ class TileModel:
         """Name → value."""
         return {item.name: round(getattr(self, item.name), 5) for item in fields(self)}
 
-    def log_seconds(self, gemms: Gemms, gpus: Gpus, usable: Floats) -> Floats:
-        """``[n]`` natural logarithm of the seconds.
-
-        Args:
-            gemms: the products.
-            gpus: where they run.
-            usable: ``[n]`` share of the peak that the best products reach.
-        """
-        choices = np.log(self._seconds(gemms, gpus, usable))
+    def log_seconds(self, gemms: Gemms, gpus: Gpus) -> Floats:
+        """``[n]`` natural logarithm of the seconds."""
+        choices = np.log(self._seconds(gemms, gpus))
         best = choices.min(axis=1)
         spread = np.exp((best[:, None] - choices) / _SOFTNESS).sum(axis=1)
         return np.asarray(best - _SOFTNESS * np.log(spread))
 
-    def _seconds(self, gemms: Gemms, gpus: Gpus, usable: Floats) -> Floats:
+    def _seconds(self, gemms: Gemms, gpus: Gpus) -> Floats:
         """``[n, choices]``."""
         m, n, k = gemms.m[:, None], gemms.n[:, None], gemms.k[:, None]
         bandwidth = gpus.bandwidth_bytes_per_s[:, None]
         tiles = np.ceil(m / _ROWS) * np.ceil(n / _COLUMNS) * _SLICED
         depth = np.ceil(k / _SLICED / _STEP) * _STEP
-        arithmetic = self._arithmetic(tiles, depth, gpus, usable)
+        arithmetic = self._arithmetic(tiles, depth, gpus)
         memory = gemms.bytes[:, None] / (bandwidth * _share(self.stream))
         cache = gemms.element_bytes * tiles * (_ROWS + _COLUMNS) * depth / (bandwidth * np.exp(self.cache))
         power = 1 + np.exp(self.overlap)
@@ -100,13 +94,13 @@ class TileModel:
         gathered = np.exp(self.gather) * 1e-6 + 8 * m * n * _SLICED / (bandwidth * np.exp(self.gather_rate))
         return np.asarray(together + (_SLICED > 1) * gathered + np.exp(self.launch) * 1e-6)
 
-    def _arithmetic(self, tiles: Floats, depth: Floats, gpus: Gpus, usable: Floats) -> Floats:
+    def _arithmetic(self, tiles: Floats, depth: Floats, gpus: Gpus) -> Floats:
         count = gpus.processors[:, None]
         waves = tiles / count
         paid = _share(self.waves) * np.exp(-0.1 * np.exp(self.blur) * np.maximum(waves - 1, 0))
         rounds = paid * np.ceil(waves) + (1 - paid) * np.maximum(waves, 1)
         shares = np.array([_share(getattr(self, f"share_{size}")) for size in (64, 128, 256, 512)])
-        rate = (gpus.peak_flop_per_s * usable)[:, None] / count * shares[_AREA]
+        rate = (gpus.peak_flop_per_s * gpus.reached)[:, None] / count * shares[_AREA]
         return np.asarray(rounds * 2 * _ROWS * _COLUMNS * (depth + np.exp(self.fill)) / rate)
 
 

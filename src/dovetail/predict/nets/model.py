@@ -1,4 +1,4 @@
-"""Predicts networks in PyTorch from sums over their operators; fitted by ``benchmarks/published/vision.py`` to timm's benchmarks.
+"""Predicts networks in PyTorch from sums over their operators; fitted by ``benchmarks/published/vision.py`` to timm's rows.
 
 Each way to run has non-negative weights for the times that a network's operations, traffic and launches would take at the data
 sheet's rates; trees learned a factor from what these leave. Neither looks at a network's name: any analysed model can be
@@ -10,7 +10,7 @@ devices make them too fast), and caches that hold what is counted as memory traf
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,9 @@ from dovetail.predict.trees import Trees
 Floats = NDArray[np.float64]
 
 FITTED, SIMILAR, NEW = "fitted", "similar", "new device"
-_WIDEST = (0.35, 2.8)
+_TRAINING = 3.0
+"""Times the work of inference: the way back computes two products for each of the way there."""
+_WIDEST = (0.45, 2.2)
 """Factors of an interval that no left-out row told; assumed."""
 
 
@@ -48,8 +50,8 @@ class NetModel:
     """See the module.
 
     Args:
-        parameters: ``settings`` (with their weights), ``ways`` (weights), ``trees``, ``spreads``; without ``trees`` the weighted
-            sums stand alone.
+        parameters: ``settings`` (with their weights), ``ways`` (weights), ``trees``, ``spreads``; without ``trees`` the sums
+            stand alone.
     """
 
     def __init__(self, parameters: Mapping[str, Any]) -> None:
@@ -77,14 +79,18 @@ class NetModel:
 
     def weights(self, setting: Setting) -> Weights:
         """Of the setting, of the most similar one on the device, of its way, or of any way, whichever is known first."""
-        same = [(other, values) for other, values in self._fitted if other.device == setting.device and other.way == setting.way]
+        own = (setting.device, setting.way)
+        same = [(other, values) for other, values in self._fitted if (other.device, other.way) == own]
         if same:
             other, values = max(same, key=lambda item: setting.likeness(item[0]))
             return Weights(values=values, near=FITTED if other.key == setting.key else SIMILAR)
-        values = self._ways.get(setting.way)
-        return Weights(values=self._any() if values is None else values, near=NEW)
+        return Weights(values=self._of_way(setting), near=NEW)
 
-    def _any(self) -> Floats:
+    def _of_way(self, setting: Setting) -> Floats:
+        if setting.way in self._ways:
+            return self._ways[setting.way]
+        if setting.training:
+            return _TRAINING * self._of_way(replace(setting, training=False))
         return np.asarray(np.mean(list(self._ways.values()), axis=0))
 
     def sums(
@@ -96,7 +102,7 @@ class NetModel:
         return np.log(total), parts / total[:, None]
 
     def _ends(self, way: str, near: str) -> Sequence[float]:
-        return self._spreads.get(f"{way}, {near}") or self._spreads.get(near) or _WIDEST
+        return self._spreads.get(f"{way}, {near}") or (near != NEW and self._spreads.get(near)) or _WIDEST
 
 
 def tree_features(shares: Floats, quantities: Floats, batch: Floats, pixels: Floats, settings: Sequence[Setting]) -> Floats:

@@ -29,6 +29,8 @@ ROOF = tuple(f"roof_{intensity}" for intensity in INTENSITIES)
 """16-bit bytes that products (but depthwise) move, or FLOP over the intensity where that is more, operator by operator."""
 QUANTITIES = (*FLOP, *MOVED, *COUNT, *UNEVEN, *ROOF, "params")
 
+FIXED = np.array([name.startswith("count_") or name == "params" for name in QUANTITIES])
+"""``[quantities]`` what neither the batch nor the size of the image changes."""
 _INDEX = {name: index for index, name in enumerate(QUANTITIES)}
 
 

@@ -24,6 +24,8 @@ class Setting:
         precision: ``fp32``, ``bf16``, or ``amp`` and ``amp_bf16`` (automatic mixed precision).
         channels_last: memory layout of activations.
         torch: version, ``2.4``.
+        clock: share of the clock that the peak stands for which the power limit leaves
+            (:func:`~dovetail.predict.clock.attainable_clock`); all times grow by its inverse.
     """
 
     device: str
@@ -35,11 +37,13 @@ class Setting:
     precision: str
     channels_last: bool
     torch: float
+    clock: float = 1.0
 
     @property
     def way(self) -> str:
         """Settings of one way are alike but for the sizes of their devices."""
-        return ("cpu" if self.cpu else "gpu") + (" training" if self.training else "") + (" compiled" if self.compiled else " eager")
+        words = ("cpu" if self.cpu else "gpu", "training" if self.training else "", "compiled" if self.compiled else "eager")
+        return " ".join(filter(None, words))
 
     @property
     def key(self) -> str:
@@ -54,7 +58,8 @@ class Setting:
 
     def likeness(self, other: Setting) -> int:
         """How much alike two settings of one way and device are: type, then layout, then version."""
-        return 4 * (self.precision == other.precision) + 2 * (self.channels_last == other.channels_last) + (self.torch == other.torch)
+        same_layout = self.channels_last == other.channels_last
+        return 4 * (self.precision == other.precision) + 2 * same_layout + (self.torch == other.torch)
 
     def flags(self) -> list[float]:
         """What trees are asked about a setting; nothing that names a device."""

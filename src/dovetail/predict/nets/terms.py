@@ -27,10 +27,11 @@ def terms_s(quantities: Floats, batch: Floats, settings: Sequence[Setting]) -> F
     """
     peak = np.array([s.peak_flop_per_s for s in settings])[:, None]
     bandwidth = np.array([s.bandwidth_bytes_per_s / s.element_bytes for s in settings])[:, None]
+    clock = np.array([s.clock for s in settings])[:, None]
     counts, own = pick(quantities, COUNT), batch[:, None]
     operators = counts.sum(axis=1, keepdims=True)
     products = pick(quantities, [f"count_{kind}" for kind in PRODUCTS]).sum(axis=1, keepdims=True)
-    return np.concatenate(
+    found = np.concatenate(
         [
             pick(quantities, (*FLOP, *UNEVEN)) / peak,
             pick(quantities, MOVED) / bandwidth,
@@ -42,6 +43,7 @@ def terms_s(quantities: Floats, batch: Floats, settings: Sequence[Setting]) -> F
         ],
         axis=1,
     )
+    return np.asarray(found / clock)
 
 
 def composition(quantities: Floats, batch: Floats, pixels: Floats) -> Floats:
