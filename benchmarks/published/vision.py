@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dovetail.predict.nets.model import FITTED, NEW, SIMILAR, NetModel
+from dovetail.predict.nets.quantities import FIXED
 from dovetail.predict.nets.setting import Setting
 from dovetail.predict.spread import conformal
 from published.device_spread import on_new_device
@@ -62,9 +63,9 @@ class VisionTable:
         return _column(rows, "seconds")
 
     def groups(self, rows: Sequence[Row]) -> Mapping[str, Sequence[Hashable]]:
-        """By network, by family of networks, by device."""
+        """By network, whatever its names, by family of networks, by device."""
         return {
-            "unseen models": [row["model"] for row in rows],
+            "unseen models": _networks(rows),
             "unseen families": [family(row["model"]) for row in rows],
             "unseen devices": [row["setting"].device for row in rows],
         }
@@ -85,7 +86,7 @@ class VisionTable:
         """Weights, then trees; intervals from networks left out of both, and from devices left out of the weights."""
         log_s = np.log(self.measured(rows))
         point = _point(rows, log_s)
-        fold, seen, new = folds([row["model"] for row in rows], _INNER), np.zeros(len(rows)), np.zeros(len(rows))
+        fold, seen, new = folds(_networks(rows), _INNER), np.zeros(len(rows)), np.zeros(len(rows))
         for number in np.unique(fold):
             rest, out = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
             inner = _point(_some(rows, rest), log_s[rest], quick=True)
@@ -109,6 +110,14 @@ class VisionTable:
             share[inside] = _at_peak(here) * np.median(_column(old, "seconds") / _at_peak(old))
             line[inside] = _line(old, here, share[inside])
         return {"a·GMACs + b·activations + c": line, "constant share of peak": share}
+
+
+def _networks(rows: Sequence[Row]) -> list[Hashable]:
+    """Of each row a key that all names of one architecture share: timm has ``resnet50d`` as ``gluon_resnet50_v1d`` too."""
+    known: dict[str, Hashable] = {}
+    for row in rows:
+        known.setdefault(row["model"], tuple(row["quantities"][FIXED].tolist()))
+    return [known[row["model"]] for row in rows]
 
 
 def _point(rows: Sequence[Row], log_s: Floats, quick: bool = False) -> dict[str, Any]:

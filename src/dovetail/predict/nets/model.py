@@ -25,7 +25,7 @@ Floats = NDArray[np.float64]
 FITTED, SIMILAR, NEW = "fitted", "similar", "new device"
 _TRAINING = 3.0
 """Times the work of inference: the way back computes two products for each of the way there."""
-_WIDEST = (0.45, 2.2)
+_WIDEST = (0.35, 2.8)
 """Factors of an interval that no left-out row told; assumed."""
 
 
