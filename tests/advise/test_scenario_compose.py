@@ -8,7 +8,7 @@ import pytest
 
 from dovetail.advise.compose import compose
 from dovetail.advise.realistic import energy_j, memory_bytes, pieces, ring_all_reduce_s, step_time
-from dovetail.advise.scenario import ASSUMED, Scenario, Split, Team, Traffic
+from dovetail.advise.scenario import ASSUMED, Scenario, Split, Team, Traffic, team
 from dovetail.advise.scenario_file import load_scenario
 from dovetail.core.scenario import Composition, Row
 from dovetail.core.source import SourceKind
@@ -146,9 +146,9 @@ def test_input_from_one_place_is_not_divided() -> None:
     ("split", "speedup", "busy"), [(Split.PROPORTIONAL, 3.5, 4), (Split.EVEN, 2.0, 2.5), (Split.IN_TURN, 0.8, 1)]
 )
 def test_unequal_workers(split: Split, speedup: float, busy: float) -> None:
-    team = Team(rates=(1.0, 1.0, 1.0, 0.5), split=split)
-    assert team.speedup == pytest.approx(speedup)
-    assert team.busy == pytest.approx(busy)
+    four = team((1.0, 1.0, 1.0, 0.5), split)
+    assert four.speedup == pytest.approx(speedup)
+    assert four.busy == pytest.approx(busy)
 
 
 def test_efficiency_is_serial_over_p_times_parallel() -> None:
@@ -178,7 +178,7 @@ def test_the_factor_that_reaches_nothing_loses_most() -> None:
 
 
 def test_energy_is_power_times_time_with_idle_power_of_what_waits() -> None:
-    two = scenario(accelerator=1.0, helpers=1.0, heterogeneous=Team(), keeps=1.0, workers=Team(rates=(1.0, 1.0)))
+    two = scenario(accelerator=1.0, helpers=1.0, heterogeneous=Team(), keeps=1.0, workers=team((1.0, 1.0)))
     given = {**IDEAL, "distributed.share": 0.5}
     # Half a second alone while the other idles at 150 W, then a quarter of a second together.
     expected = 0.5 * (500 + 150) + 0.25 * 1000

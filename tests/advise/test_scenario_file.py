@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from dovetail.advise.scenario import Split
+from dovetail.advise.scenario import Split, team
 from dovetail.advise.scenario_file import load_scenario
 from dovetail.core.errors import InputError
 
@@ -38,7 +38,7 @@ def write(tmp_path: Path) -> Write:
 def test_every_key_is_taken(write: Write) -> None:
     found = load_scenario(write(FULL))
     assert (found.name, found.flop_per_s, found.serial_s, found.n) == ("mine", 2e12, 4.0, 3)
-    assert found.heterogeneous.split is Split.EVEN and found.helpers == 2 and found.keeps == 0.5
+    assert found.heterogeneous == team([1, 0.6], Split.EVEN) and found.helpers == 2 and found.keeps == 0.5
     assert found.exchange is not None and found.exchange.bytes_per_s == 1e10
     assert found.reading is not None and found.shared_input and found.sharded
     assert found.given == {
@@ -60,7 +60,7 @@ def test_a_machine_alone_is_enough(write: Write) -> None:
         ("acelerator: {factor: 4}", 2, "there is no key 'acelerator'; did you mean 'accelerator'?"),
         ("accelerator: {factr: 4, factor: 2}", 2, "did you mean 'factor'?"),
         ("accelerator: {}", 2, "the key 'accelerator.factor' is missing"),
-        ("accelerator: 4", 2, "accelerator: it has keys"),
+        ("accelerator: 4", 2, "accelerator: 4 does not fit: it has keys of its own: factor, share, power_w"),
         ("accelerator: {factor: 0}", 2, "accelerator.factor: 0 does not fit"),
         ("accelerator: {factor: -4}", 2, "accelerator.factor: -4 does not fit"),
         ("accelerator: {factor: .inf}", 2, "accelerator.factor"),

@@ -53,7 +53,7 @@ def _steps(scenario: Scenario) -> Iterator[ChainStep]:
     if scenario.n > 1:
         n = scenario.n
         memory = now.memory_bytes / n if scenario.sharded else now.memory_bytes
-        does = f"machines × {n}, power × {n}" + (f", memory ÷ {n}" if scenario.sharded else "")
+        does = f"machines × {n:,}, power × {n:,}" + (f", memory ÷ {n:,}" if scenario.sharded else "")
         yield replace(now, factor="distributed", does=does, machines=n, power_w=now.power_w * n, memory_bytes=memory)
 
 
@@ -66,7 +66,7 @@ def notes(scenario: Scenario) -> tuple[str, ...]:
         product, all_in = math.prod(rates.values()), math.prod(rates.values()) * scenario.n
         factors = " × ".join(f"{factor:g}" for factor in rates.values())
         found.append(
-            f"{factors} = {product:g} is what one machine gains. {all_in:g} also multiplies by its {scenario.n} machines, "
+            f"{factors} = {product:,g} is what one machine gains. {all_in:,g} also multiplies by the {scenario.n:,} machines, "
             "which add machines and power, and make none of them faster."
         )
     if "compression" in naive:

@@ -101,7 +101,7 @@ def _rows(scenario: Scenario) -> tuple[Row, ...]:
     product = math.prod(scenario.naive.values())
     single = product / scenario.n
     last = plain_chain(scenario)[-1]
-    together = f"{scenario.n} machines together" if scenario.n > 1 else "the machine"
+    together = f"{scenario.n:,} machines together" if scenario.n > 1 else "the machine"
     rows = [_speed("speedup", f"speed-up of {together}", scenario, product, product, every)]
     if scenario.n > 1:
         rows.insert(0, _speed("speedup_one_machine", "speed-up of one machine", scenario, product, single, one))

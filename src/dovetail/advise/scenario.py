@@ -23,35 +23,33 @@ class Team:
     """Processors that share work.
 
     Attributes:
-        rates: of each, relative to the machine without them.
-        split: how the work is divided.
+        n: how many.
+        speedup: of the work that they share, against the machine alone.
+        busy: how many of them are busy on average while they share work; the others wait.
     """
 
-    rates: tuple[float, ...] = (1.0,)
-    split: Split = Split.PROPORTIONAL
+    n: int = 1
+    speedup: float = 1.0
+    busy: float = 1.0
 
-    @property
-    def speedup(self) -> float:
-        """Of the work that they share, against one processor of rate 1.
 
-        Shares by rate finish together: the sum of the rates. Even shares wait for the slowest: n times its rate. Even shares
-        one after another: the harmonic mean.
-        """
-        n = len(self.rates)
-        if self.split is Split.PROPORTIONAL:
-            return sum(self.rates)
-        if self.split is Split.EVEN:
-            return n * min(self.rates)
-        return n / sum(1 / rate for rate in self.rates)
+def team(rates: Sequence[float], split: Split = Split.PROPORTIONAL) -> Team:
+    """A team by the rates of its members.
 
-    @property
-    def busy(self) -> float:
-        """How many of them are busy on average while they share work; the others wait."""
-        if self.split is Split.PROPORTIONAL:
-            return float(len(self.rates))
-        if self.split is Split.EVEN:
-            return sum(min(self.rates) / rate for rate in self.rates)
-        return 1.0
+    Shares by rate finish together: the sum of the rates. Even shares wait for the slowest: n times its rate. Even shares one
+    after another: the harmonic mean. Each member is busy for its share over its rate.
+
+    Args:
+        rates: of each, relative to the machine alone.
+        split: how the work is divided.
+    """
+    n = len(rates)
+    if split is Split.PROPORTIONAL:
+        return Team(n=n, speedup=sum(rates), busy=n)
+    if split is Split.EVEN:
+        slowest = min(rates)
+        return Team(n=n, speedup=n * slowest, busy=sum(slowest / rate for rate in rates))
+    return Team(n=n, speedup=n / sum(1 / rate for rate in rates), busy=1.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +101,7 @@ class Scenario:
     @property
     def n(self) -> int:
         """Number of workers."""
-        return len(self.workers.rates)
+        return self.workers.n
 
     @property
     def serial_s(self) -> float:

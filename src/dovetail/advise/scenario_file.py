@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from dovetail.advise.scenario import Scenario, Split, Team, Traffic
+from dovetail.advise.scenario import Scenario, Split, Team, Traffic, team
 from dovetail.core.errors import InputError
 
 
@@ -177,8 +177,8 @@ def _fault(error: ValidationError, lines: Mapping[tuple[str, ...], int], path: P
     what = first["msg"].removeprefix("Value error, ")
     given = first["input"]
     shown = f"{given} does not fit: " if isinstance(given, str | int | float) else ""
-    if isinstance(given, Mapping | None):
-        what = f"it has keys of its own: {', '.join(_keys(place))}" if _keys(place) else what
+    if first["type"] == "model_type":
+        what = f"it has keys of its own: {', '.join(_keys(place))}"
     return InputError(f"{key}: {shown:.80}{what[:1].lower()}{what[1:]}", where=where)
 
 
@@ -248,7 +248,7 @@ def _scenario(file: _File, path: Path) -> Scenario:
         heterogeneous=_team(mixed.factor, mixed.rates, mixed.split) if mixed else Team(),
         helpers=mixed.factor or float(len(mixed.rates or ())) if mixed else 1.0,
         keeps=file.compression.keeps if file.compression else 1.0,
-        workers=Team(rates=tuple(spread.rates or [1.0] * (spread.workers or 1)), split=spread.split) if spread else Team(),
+        workers=team(spread.rates or [1.0] * (spread.workers or 1), spread.split) if spread else Team(),
         sharded=spread.sharded if spread else False,
         exchange=exchange,
         reading=Traffic(bytes_per_step=read.gb_per_step * 1e9, bytes_per_s=read.gb_per_s * 1e9) if read else None,
@@ -260,7 +260,7 @@ def _scenario(file: _File, path: Path) -> Scenario:
 
 
 def _team(factor: float | None, rates: list[float] | None, split: Split) -> Team:
-    return Team(rates=tuple(rates), split=split) if rates else Team(rates=(factor or 1.0,))
+    return team(rates or [factor or 1.0], split if rates else Split.PROPORTIONAL)
 
 
 def _given(file: _File) -> Iterator[tuple[str, float]]:

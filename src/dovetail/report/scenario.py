@@ -59,7 +59,7 @@ def _factor_table(found: Composition) -> Table:
     columns = ("factor", "product takes", "alone", "brings", "lost")
     table = _table("What each factor brings to the realistic speed-up", *columns, left=columns[:1])
     for part in found.contributions:
-        table.add_row(part.factor, *(units.ratio(value) for value in (part.naive, part.alone, part.delivered, part.lost)))
+        table.add_row(part.factor, *(_ratio(value) for value in (part.naive, part.alone, part.delivered, part.lost)))
     return table
 
 
@@ -75,7 +75,7 @@ def _lines(found: Composition) -> list[str]:
     worst = found.loses_most
     lines = [_step(found.step)]
     if worst is not None:
-        promised, brought = units.ratio(worst.naive), units.ratio(worst.delivered)
+        promised, brought = _ratio(worst.naive), _ratio(worst.delivered)
         lines.append(f"{worst.factor} loses most: the product takes {promised}, it brings {brought}.")
     if found.parallel is not None:
         lines += _parallel(found.parallel)
@@ -95,11 +95,11 @@ def _step(step: StepTime) -> str:
 
 def _parallel(parallel: Parallel) -> list[str]:
     own = parallel.efficiency
-    interval = f" ({own.low:.1%} to {own.high:.1%})" if own.low < own.high else ""
+    interval = f" ({own.low:.3g} to {own.high:.3g})" if own.low < own.high else ""
     return [
-        f"Parallel efficiency, T_serial / (p · T_parallel): {own.value:.1%}{interval} with p = {parallel.workers}.",
-        f"T_parallel / T_serial is {parallel.inverse:.1%}: that is no efficiency, it falls when the workers do better.",
-        f"If the work grows with the workers (Gustafson 1988), without communication: {units.ratio(parallel.scaled_speedup)}.",
+        f"Parallel efficiency, T_serial / (p · T_parallel): {own.value:.3g}{interval} with p = {parallel.workers:,}.",
+        f"T_parallel / T_serial is {parallel.inverse:.3g}: that is no efficiency, it falls when the workers do better.",
+        f"If the work grows with the workers (Gustafson 1988), without communication: {_ratio(parallel.scaled_speedup)}.",
     ]
 
 
@@ -110,7 +110,11 @@ def _shown(quantity: str, value: float) -> str:
         return units.size(value)
     if quantity == "power_w":
         return _power(value)
-    return f"{value:.2%}" if quantity == "energy_ratio" else units.ratio(value)
+    return _ratio(value)
+
+
+def _ratio(value: float) -> str:
+    return f"{value:,.0f}×" if value >= 100 else f"{value:.3g}×" if value < 0.1 else units.ratio(value)
 
 
 def _power(watts: float) -> str:
