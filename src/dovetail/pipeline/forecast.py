@@ -57,7 +57,7 @@ class ModelForecast:
         names = {step.name for step in recipe.passes}
         if names - _FLOAT - _INT8:
             return None
-        options: dict[str, Scalar] = {"threads": self._threads(recipe.runtime, recipe.settings)}
+        options: dict[str, Scalar] = {"threads": threads_of(recipe.runtime, recipe.settings, self._cores)}
         precision = recipe.settings.get("precision")
         form = "int8" if names & _INT8 else "float"
         if precision in ("bf16", "f16") and form == "float":
@@ -65,9 +65,11 @@ class ModelForecast:
         found = setting(recipe.runtime, form, options)
         return found if found in self._known else None
 
-    def _threads(self, runtime: str, options: Mapping[str, Scalar]) -> int:
-        chosen = options.get("threads")
-        return chosen if isinstance(chosen, int) else 1 if runtime in _ONE_THREAD else self._cores
+
+def threads_of(runtime: str, options: Mapping[str, Scalar], cores: int) -> int:
+    """Threads as the options say, else as the runtime chooses by itself."""
+    chosen = options.get("threads")
+    return chosen if isinstance(chosen, int) else 1 if runtime in _ONE_THREAD else cores
 
 
 def machine_model(folder: Path, machine: Environment) -> MachineModel | None:

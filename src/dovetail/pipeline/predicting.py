@@ -24,6 +24,7 @@ from dovetail.measure.arena import Contestant, Runner
 from dovetail.measure.child import ChildFailure
 from dovetail.pipeline import calibrate
 from dovetail.pipeline.describe import analyze_file, cache_folder, calibration_folder, timing_conditions
+from dovetail.pipeline.forecast import threads_of
 from dovetail.predict.call_model import CallEstimate
 from dovetail.predict.kernel_work import work
 from dovetail.predict.machine_model import MachineModel, Setting
@@ -177,7 +178,8 @@ def predict_built(
     recipe = Recipe(runtime=runtime, options=freeze(options))
     form = "litert" if model.suffix == ".tflite" else "openvino" if model.suffix == ".xml" else "onnx"
     if form not in chosen.formats:
-        raise InputError(f"{runtime} takes {', '.join(sorted(chosen.formats))}, not {form}", where=str(model))
+        hint = "dovetail export MODEL --to litert writes one; without --runtime nothing is built" if runtime == "litert" else None
+        raise InputError(f"{runtime} takes {', '.join(sorted(chosen.formats))}, not {form}", where=str(model), hint=hint)
     contestant = Contestant(recipe=recipe, model=Model(path=model, format=form))
     conditions = timing_conditions(contestant.model, None, batch, runtime)
     try:
@@ -189,7 +191,7 @@ def predict_built(
     if answer["kernels"] is None:
         raise InputError(f"{runtime} does not tell what it executes", where="--runtime")
     kernels = tuple(decode(Kernel, kernel) for kernel in answer["kernels"])
-    threads = _threads(runtime, options, calibration)
+    threads = threads_of(runtime, options, calibration.environment.cores)
     try:
         estimate = MachineModel(calibration).built(runtime, threads, kernels)
     except KeyError:
@@ -197,14 +199,6 @@ def predict_built(
         what = f"{runtime} was not calibrated at {threads} threads"
         raise InputError(what, where="--threads", hint=f"calibrated: {', '.join(known)}") from None
     return BuiltForecast(recipe=recipe, threads=threads, kernels=kernels, estimate=estimate)
-
-
-def _threads(runtime: str, options: Mapping[str, Scalar], calibration: Calibration) -> int:
-    """As the recipe says, else as the runtime chooses by itself."""
-    chosen = options.get("threads")
-    if isinstance(chosen, int):
-        return chosen
-    return 1 if runtime == "litert" else calibration.environment.cores
 
 
 def rates(calibration: Calibration) -> dict[str, float]:

@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dovetail.core.profile import Kernel
+from dovetail.predict.op_table import ELEMENT_BYTES as MODEL_BYTES
 
 Floats = NDArray[np.float64]
 Shape = tuple[int, ...]
 
-ELEMENT_BYTES = {
-    "float16": 2.0, "bf16": 2.0, "f16": 2.0, "int16": 2.0, "uint8": 1.0, "int8": 1.0, "u8": 1.0, "i8": 1.0, "bool": 1.0,
-}  # fmt: skip
+ELEMENT_BYTES = {**MODEL_BYTES, "bf16": 2.0, "f16": 2.0, "int16": 2.0, "u8": 1.0, "i8": 1.0}
+"""As models and runtimes call the types."""
 _CHANNELS_LAST = frozenset({
     "CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "CONV_3D",
 })  # fmt: skip

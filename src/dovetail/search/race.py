@@ -148,7 +148,7 @@ class Race:
         self.goal = goal
         self._forecast = forecast
         self._outlooks: dict[str, Interval | None] = {}
-        self._floors: dict[str, float | None] = {}
+        self._floors: dict[str, Interval | None] = {}
         self.strategy = strategy
         self.space = list(space)
         self.records: dict[str, CandidateRecord] = {}
@@ -341,10 +341,9 @@ class Race:
         if outlook is not None:
             return outlook.point
         low, high = proposal.gain
-        known = [self._outlook(p) for p in self.space if p.recipe.runtime == proposal.recipe.runtime and p.lossless]
-        plain = min((outlook.point for outlook in known if outlook is not None), default=None)
+        plain = self._float_outlook(proposal.recipe.runtime)
         if plain is not None:
-            return plain - 0.5 * math.log(low * high)
+            return plain.point - 0.5 * math.log(low * high)
         return self._runtime_log(proposal.recipe.runtime) - 0.5 * math.log(low * high * proposal.reach)
 
     def _dominated(self, proposal: Proposal) -> bool:
@@ -356,16 +355,16 @@ class Race:
         outlook = self._outlook(proposal)
         if outlook is not None:
             return outlook.low > self._bar()
-        least = self._float_log(proposal.recipe.runtime)
-        if least is not None:
-            return least - math.log(proposal.gain[1]) > self._bar()
+        plain = self._float_outlook(proposal.recipe.runtime)
+        if plain is not None:
+            return plain.low - math.log(proposal.gain[1]) > self._bar()
         return self._runtime_log(proposal.recipe.runtime) - math.log(proposal.gain[1] * proposal.reach) > self._bar()
 
-    def _float_log(self, runtime: str) -> float | None:
-        """Least log cost that the forecast leaves to unchanged outputs in a runtime; ``None`` without a forecast of any."""
+    def _float_outlook(self, runtime: str) -> Interval | None:
+        """Log cost that the forecast leaves to unchanged outputs in a runtime: of the one that may be least."""
         if runtime not in self._floors:
             found = [self._outlook(p) for p in self.space if p.recipe.runtime == runtime and p.lossless]
-            self._floors[runtime] = min((outlook.low for outlook in found if outlook is not None), default=None)
+            self._floors[runtime] = min((o for o in found if o is not None), key=lambda outlook: outlook.low, default=None)
         return self._floors[runtime]
 
     def _twin_suffices(self, proposal: Proposal) -> bool:
