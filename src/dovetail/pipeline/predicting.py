@@ -178,7 +178,7 @@ def predict_built(
     recipe = Recipe(runtime=runtime, options=freeze(options))
     form = "litert" if model.suffix == ".tflite" else "openvino" if model.suffix == ".xml" else "onnx"
     if form not in chosen.formats:
-        hint = "dovetail export MODEL --to litert writes one; without --runtime nothing is built" if runtime == "litert" else None
+        hint = "`dovetail export` writes a LiteRT file; without --runtime nothing is built" if runtime == "litert" else None
         raise InputError(f"{runtime} takes {', '.join(sorted(chosen.formats))}, not {form}", where=str(model), hint=hint)
     contestant = Contestant(recipe=recipe, model=Model(path=model, format=form))
     conditions = timing_conditions(contestant.model, None, batch, runtime)
