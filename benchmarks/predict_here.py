@@ -13,6 +13,7 @@ are drawn at random here. Speed does not depend on weights.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import sys
 import time
@@ -123,22 +124,39 @@ def write_files(folder: Path) -> Iterator[tuple[str, str, str, Path]]:
                 yield name, found["form"], found["format"], Path(found["path"])
 
 
-def measure(folder: Path) -> list[dict[str, Any]]:
-    """Every model in every setting; finished points are read again."""
+def measure(folder: Path, rounds: int) -> list[dict[str, Any]]:
+    """Every model in every setting, all of them in each round; finished points are read again.
+
+    Rounds lie minutes apart: what a point differs by between them no prediction could tell.
+    """
     journal = folder / "measured.jsonl"
-    found = {(row["model"], row["setting"]): row for row in rows.read(journal)}
+    found = {(row["model"], row["setting"], row["round"]): row for row in rows.read(journal)}
     files = list(write_files(folder / "models"))
     with measuring(lambda text: print(text, file=sys.stderr)):
-        for setting in calibrate.settings(environment()):
-            todo = [f for f in files if (f[1], f[2]) == (setting.form, setting.format) and (f[0], str(setting)) not in found]
-            for name, _, form, path in todo:
-                row = _measured(path, form, setting, folder)
+        for number, setting in itertools.product(range(rounds), calibrate.settings(environment())):
+            fit = [f for f in files if (f[1], f[2]) == (setting.form, setting.format)]
+            for name, _, form, path in fit:
+                key = (name, str(setting), number)
+                row = None if key in found else _measured(path, form, setting, folder)
                 if row is not None:
-                    found[name, str(setting)] = {"model": name, "setting": str(setting), **row}
+                    found[key] = {"model": name, "setting": str(setting), "round": number, **row}
                     with journal.open("a") as file:
-                        file.write(json.dumps(found[name, str(setting)]) + "\n")
-            print(f"measured: {setting}", flush=True)
+                        file.write(json.dumps(found[key]) + "\n")
+            print(f"round {number + 1}: {setting}", flush=True)
     return list(found.values())
+
+
+def points(measured: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """One row a point: the median of its rounds, and ``spread``, half of the range of its rounds relative to that."""
+    by_point: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for row in measured:
+        by_point.setdefault((row["model"], row["setting"]), []).append(row)
+    found = []
+    for taken in by_point.values():
+        times = [row["call_s"] for row in taken]
+        call_s = float(np.median(times))
+        found.append({**taken[0], "call_s": call_s, "spread": (max(times) - min(times)) / 2 / call_s})
+    return found
 
 
 def _measured(path: Path, form: str, setting: calibrate.Setting, folder: Path) -> dict[str, Any] | None:
@@ -214,13 +232,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, default=models.WORK / "predict", help="folder for everything that is made")
     parser.add_argument("--again", action="store_true", help="measure nothing: judge what is in the folder")
+    parser.add_argument("--rounds", type=int, default=3, help="times that every point is measured (default: 3)")
     options = parser.parse_args()
     file = options.work / "calibration" / calibrate.FILE
     if not options.again:
         calibrate.calibrate(file.parent, lambda share, text: None)
     calibration = calibrate.load(file)
     print(f"calibrated in {calibration.seconds:.0f} s: {len(calibration.traces)} traces")
-    measured = list(rows.read(options.work / "measured.jsonl")) if options.again else measure(options.work)
+    taken = list(rows.read(options.work / "measured.jsonl")) if options.again else measure(options.work, options.rounds)
+    measured = points(taken)
+    spread = float(np.median([row["spread"] for row in measured]))
+    print(f"the same point in {len({row['round'] for row in taken})} rounds: {spread:.1%} either side, median")
     found = judge(calibration, measured, options.work)
     started = time.perf_counter()
     models_fitted = call_models(calibration)
@@ -229,7 +251,7 @@ def main() -> int:
     for way, shown in figures.items():
         show(way, shown)
     config = {"models": len({item.model for item in found}), "settings": len({item.setting for item in found})}
-    extra = {"calibration_s": calibration.seconds, "fit_s": fit_s, "runtimes": len(models_fitted)}
+    extra = {"spread": spread, "calibration_s": calibration.seconds, "fit_s": fit_s, "runtimes": len(models_fitted)}
     rows.append("predict_here", config, {**figures, **extra, "points": [encode(item) for item in found]})
     return 0
 

@@ -33,7 +33,7 @@ from dovetail.measure.lock import measuring
 from dovetail.pipeline.describe import describe
 from dovetail.pipeline.optimize import optimize
 from dovetail.report.progress import SilentProgress
-from dovetail.search.race import Strategy
+from dovetail.search.goal import Strategy
 
 MODELS = ("resnet8", "resnet20", "resnet56", "autoencoder", "superresolution")
 RUNTIMES = ("onnxruntime", "openvino", "litert")
@@ -153,6 +153,7 @@ def compare(name: str, options: argparse.Namespace) -> rows.Row:
         "best": best,
         "speed_of_best": {best: None, **{key: encode(ratio_interval(logs)) for key, logs in ratios.items()}},
         "time_share": race.seconds / full.seconds,
+        "search_share": race.search_s / full.search_s,
     }
     return rows.append("search_cost", {"model": name, "runtimes": options.runtimes, "rounds": options.rounds}, figures)
 

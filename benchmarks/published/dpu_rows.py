@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,8 +12,8 @@ from dovetail.predict.edge.dpu import TERMS, Dpu, DpuModel, Run, design
 from dovetail.predict.edge.network import Network, typical
 from dovetail.predict.edge.timed import BARE, KNOWN, NEW
 from published.edge_fit import blank, fit, left_out, names, power_law, spread
-from published.networks import TAGS, known
-from published.table import Floats, Indices, Predicted, Row
+from published.networks import known
+from published.table import Floats, Gate, Indices, Predicted, Row
 
 _FRAMEWORK = r"^(pt|tf2|tf|cf|dk|torchvision|onnx)_"
 _DATA = (
@@ -21,8 +21,41 @@ _DATA = (
 )
 _LEAST_GROUPS = 2
 """Networks that a kind must have before it gets coefficients of its own."""
+_BOARDS_DIFFER = 2.0
+"""Factor on either end of an interval on another board where only one was fitted, so that nothing tells how boards differ
+(assumed)."""
 _NAMED = 10.0
 """Prior precision of a single configuration's effects; see :mod:`published.edge_fit`."""
+
+
+class DpuTable:
+    """What the sets have in common of :class:`published.table.Table`."""
+
+    gates: Sequence[Gate] = (Gate(split="unseen models", statistic="median", limit=0.25),)
+
+    def measured(self, rows: Sequence[Row]) -> Floats:
+        """Seconds a frame."""
+        return np.array([row["seconds"] for row in rows])
+
+    def groups(self, rows: Sequence[Row]) -> Mapping[str, Sequence[Hashable]]:
+        """By network under any of its names, by family of networks, by board (with two, one predicts the other)."""
+        return {
+            "unseen models": [row["model"] for row in rows],
+            "unseen families": [row["family"] for row in rows],
+            "unseen devices": [row["board"] for row in rows],
+        }
+
+    def fit(self, rows: Sequence[Row]) -> dict[str, Any]:
+        """See :func:`fit_rows`."""
+        return fit_rows(rows)
+
+    def predict(self, parameters: Mapping[str, Any], rows: Sequence[Row]) -> Predicted:
+        """By :class:`~dovetail.predict.edge.dpu.DpuModel`."""
+        return predict_rows(parameters, rows)
+
+    def baselines(self, fitted: Sequence[Row], rows: Sequence[Row]) -> Mapping[str, Floats]:
+        """See :func:`trivial`."""
+        return trivial(fitted, rows)
 
 
 def network(name: str, flop: float, pixels: float | None, pruned: float) -> Network:
@@ -37,9 +70,8 @@ def network(name: str, flop: float, pixels: float | None, pruned: float) -> Netw
     found = known(name)
     if found is None:
         return Network(flop=flop, pixels=pixels)
-    tags = {tag: float(tag in found.tags) for tag in TAGS} | {"pruned": float(pruned > 0)}
     params = found.params * (1 - pruned) if found.params else None
-    return Network(flop=flop, pixels=pixels, params=params, layers=found.layers, tags=tags)
+    return Network(flop=flop, pixels=pixels, params=params, layers=found.layers, tags=found.told())
 
 
 def same_network(name: str) -> str:
@@ -73,6 +105,8 @@ def fit_rows(rows: Sequence[Row]) -> dict[str, Any]:
 
     by_network, unknown = left_out([row["model"] for row in rows], inner, (seen, bare), log_s)
     spreads = {KNOWN: spread(by_network), BARE: spread(unknown)}
+    low, high = spreads[KNOWN]
+    spreads[NEW] = [low / _BOARDS_DIFFER, high * _BOARDS_DIFFER]
     if len({row["board"] for row in rows}) > 1:
         spreads[NEW] = spread(left_out([row["board"] for row in rows], inner, (seen,), log_s)[0])
     return _point(rows) | {"spreads": spreads}

@@ -17,7 +17,9 @@ from dovetail.devices.catalogue import device
 from dovetail.predict.gemm.model import FITTED, NEW, TOKENS, GemmModel
 from dovetail.predict.gemm.on_device import on_device
 from dovetail.predict.gemm.shapes import Gemms, Gpus
+from dovetail.predict.peak_share import peak_shares
 from dovetail.predict.spread import conformal
+from published import matmul_peak_share
 from published.device_spread import on_new_device
 from published.gemm_fit import fit_tiles, fit_trees
 from published.table import Floats, Gate, Indices, Predicted, Row, folds, read_csv
@@ -26,6 +28,8 @@ FILE = "kernel_vidur_gemm.csv"
 
 DEVICES = {"a100": "A100 SXM 80GB", "h100": "H100 SXM 80GB", "a40": "A40"}
 """Of vidur: what the catalogue calls them."""
+_CHIPS = {"A100 SXM 80GB": ("A100",), "H100 SXM 80GB": ("H100", "H200"), "A40": ("A40",)}
+"""Device → words in the names of accelerators of that chip, in the set :mod:`published.matmul_peak_share`."""
 _ROLES = {"attn_pre_proj": "qkv", "attn_post_proj": "out", "mlp_up_proj": "up", "mlp_down_proj": "down"}
 _INNER = 2
 """Folds that the errors behind the intervals come from."""
@@ -46,13 +50,14 @@ class GemmTable:
     def read(self, folder: Path) -> Sequence[Row]:
         """One row a product; none is left out."""
         places = {short: on_device(device(name), 1) for short, name in DEVICES.items()}
+        accelerators = matmul_peak_share.TABLE.read(folder)
         rows: list[Row] = []
         for line in read_csv(folder / FILE):
             place = places[line["device"]]
             assert place is not None
             rows.append({
                 "device": place.name[0], "peak": place.peak_flop_per_s[0], "bandwidth": place.bandwidth_bytes_per_s[0],
-                "processors": place.processors[0], "reached": place.reached[0], "model": line["model"],
+                "processors": place.processors[0], "model": line["model"], "accelerators": accelerators,
                 "role": _ROLES.get(line["op"], ""),
                 "m": float(line["M"]), "n": float(line["N"]), "k": float(line["K"]), "seconds": float(line["median_ms"]) / 1e3,
             })  # fmt: skip
@@ -86,6 +91,7 @@ class GemmTable:
         """Tiles, then trees; intervals from models left out of the trees, and from devices left out of both."""
         log_s = np.log(self.measured(rows))
         names = sorted({row["device"] for row in rows})
+        rows = _reaching(rows, names)
         point = _point(rows, log_s)
         fold, errors = folds([row["model"] for row in rows], _INNER), np.zeros(len(rows))
         for number in np.unique(fold):
@@ -101,11 +107,12 @@ class GemmTable:
 
     def predict(self, parameters: Mapping[str, Any], rows: Sequence[Row]) -> Predicted:
         """By :class:`~dovetail.predict.gemm.model.GemmModel`."""
-        found = GemmModel(parameters).predict(*_inputs(rows))
+        found = GemmModel(parameters).predict(*_inputs(_reaching(rows, parameters["devices"])))
         return Predicted(value=found.seconds, low=found.low_s, high=found.high_s)
 
     def baselines(self, fitted: Sequence[Row], rows: Sequence[Row]) -> Mapping[str, Floats]:
         """A plain roofline, and three constants a device (share of peak, share of bandwidth, launch), fitted."""
+        fitted, rows = _reaching(fitted, ()), _reaching(rows, ())
         flop_s, bytes_s = _roofs(rows)
         plain = np.maximum(flop_s, bytes_s)
         three = np.full(len(rows), np.nan)
@@ -114,6 +121,17 @@ class GemmTable:
             old = [row for row in fitted if row["device"] == name] or list(fitted)
             three[inside] = _three(old, flop_s[inside], bytes_s[inside])
         return {"roofline": plain, "three constants": three}
+
+
+def _reaching(rows: Sequence[Row], fitted: Sequence[str]) -> list[Row]:
+    """Rows with the share of their peak that NVIDIA's accelerators reach, told by those that are not of a device left out.
+
+    With all devices fitted it is the share that the product ships.
+    """
+    hidden = [word for name, words in _CHIPS.items() if name not in fitted for word in words]
+    others = [row for row in rows[0]["accelerators"] if not any(word in row["device"] for word in hidden)]
+    shares = peak_shares(matmul_peak_share.TABLE.fit(others), ["NVIDIA"], ["bf16"]).share
+    return [{**row, "reached": float(shares[0])} for row in rows]
 
 
 def _point(rows: Sequence[Row], log_s: Floats) -> dict[str, Any]:
@@ -130,6 +148,8 @@ def _trees(rows: Sequence[Row], tiles: Mapping[str, Any], log_s: Floats, quick: 
 def _new_errors(rows: Sequence[Row], name: str, log_s: Floats) -> Floats:
     """``[n]`` of the rows on one device, by the tiles and quick trees of the others."""
     rest = np.array([row["device"] != name for row in rows])
+    kept_names = sorted({row["device"] for row in rows} - {name})
+    rows = _reaching(rows, kept_names)
     old = [row for row, kept in zip(rows, rest, strict=True) if kept]
     gemms, gpus = _inputs(old)
     bare = {"tiles": fit_tiles(gemms, gpus, log_s[rest]).to_json(), "devices": sorted(set(gpus.name))}

@@ -20,7 +20,7 @@ from dovetail.predict.edge.network import Network, typical
 from dovetail.predict.edge.npu import KINDS, SWAPS, TERMS, Chip, NpuModel, gate_features, swapped_design, whole_design
 from dovetail.predict.edge.timed import BARE, KNOWN, NEW
 from published.edge_fit import blank, fit, left_out, names, power_law, spread
-from published.networks import TAGS, known
+from published.networks import known
 from published.table import Floats, Gate, Indices, Predicted, Row, read_csv
 
 FILE = "edge_hailo_model_zoo.csv"
@@ -83,7 +83,7 @@ class Hailo:
         by_network, unknown = left_out([row["model"] for row in rows], inner, (seen, bare), log_s)
         by_chip = left_out([row["chip"].name for row in rows], inner, (seen,), log_s)[0]
         spreads = {KNOWN: spread(by_network), BARE: spread(unknown), NEW: spread(by_chip)}
-        return _point(rows) | {"spreads": spreads}
+        return _point(rows) | {"spreads": spreads, "most_params": _largest(rows)}
 
     def predict(self, parameters: Mapping[str, Any], rows: Sequence[Row]) -> Predicted:
         """By :class:`~dovetail.predict.edge.npu.NpuModel`."""
@@ -101,6 +101,12 @@ class Hailo:
             share[inside] = new * np.median(seconds / at_peak)
             power[inside] = power_law(at_peak, seconds, new)
         return {"constant share of peak": share, "a·ops^b": power}
+
+
+def _largest(rows: Sequence[Row]) -> dict[str, float]:
+    """Family of chips → weights of the largest network that ran on one."""
+    families = sorted({row["chip"].family for row in rows})
+    return {name: max(row["network"].params for row in rows if row["chip"].family == name) for name in families}
 
 
 def _at_peak(rows: Sequence[Row]) -> Floats:
@@ -152,9 +158,9 @@ def _network(name: str, flop: float, pixels: float, params: float) -> Network:
     found = known(name)
     if found is None:
         return Network(flop=flop, pixels=pixels, params=params)
-    return Network(
-        flop=flop, pixels=pixels, params=params, layers=found.layers, tags={tag: float(tag in found.tags) for tag in TAGS}
-    )
+    # The numbers of a text encoder's input are no image's: an analysis tells no pixels.
+    seen = None if "text" in found.tags else pixels
+    return Network(flop=flop, pixels=seen, params=params, layers=found.layers, tags=found.told())
 
 
 def _point(rows: Sequence[Row]) -> dict[str, Any]:

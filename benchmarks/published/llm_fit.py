@@ -57,6 +57,7 @@ BACKEND_SPREAD: Mapping[str, float] = {
 """Name → standard deviation of the logarithm of a backend's factor."""
 
 
+_ROUNDS = 60
 NOISE = 0.3
 """Standard deviation of a logarithmic error: above the scatter of one combination, whose runs do not err independently."""
 
@@ -75,7 +76,6 @@ def fit(
     measured: Floats,
     weights: Floats,
     noise: float = NOISE,
-    rounds: int = 60,
 ) -> dict[str, Any]:
     """The most probable values of some parameters: logarithmic errors with heavy tails, normal priors.
 
@@ -87,7 +87,6 @@ def fit(
         measured: ``[n]``.
         weights: ``[n]`` of the runs' errors.
         noise: standard deviation of a logarithmic error.
-        rounds: evaluations of the Jacobian at most.
     """
     slots: list[tuple[str, str]] = [("", name) for name in names]
     slots += [(backend, name) for backend in parameters["backends"] for name in names if name in BACKEND_SPREAD]
@@ -99,7 +98,7 @@ def fit(
         return np.concatenate([weights * errors / noise, (logs - centre) / spread])
 
     first = np.log([parameters["backends"][b][n] if b else parameters["common"][n] for b, n in slots])
-    found = least_squares(residuals, first, loss="soft_l1", max_nfev=rounds, xtol=1e-5, ftol=1e-5)
+    found = least_squares(residuals, first, loss="soft_l1", max_nfev=_ROUNDS, xtol=1e-5, ftol=1e-5)
     return _put(parameters, slots, found.x)
 
 

@@ -1,41 +1,15 @@
-"""What rows about language models say of storage and arithmetic, in the product's terms."""
+"""Errors on rows about language models, by how far a row is from the fitted ones."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import stats
 
-from dovetail.core.device import Device
-from dovetail.core.transformer import Transformer
-from dovetail.predict.llm_asked import Asked, regimes
+from dovetail.predict.llm_asked import REGIMES, Asked, regimes
 from dovetail.predict.spread import conformal
 from published.table import Floats
-
-WEIGHT_BYTES = {"": 2.0, "fp16": 2.0, "fp8": 1.0, "fp8_block": 1.0, "nvfp4": 4.5 / 8, "int4_wo": 4.5 / 8}
-"""Quantisation → bytes of one weight, scales included (one of 8 bits for 16 weights, one of 16 bits for 32)."""
-
-
-def multiplied_in(device: Device, quantisation: str) -> str:
-    """Type that weights are multiplied in: 4-bit floats only where a device has units for them, 4-bit integers in 16 bits."""
-    peaks = device.peak_flop_per_s
-    native = "int4" in peaks and "fp8" in peaks and peaks["int4"].value > 1.5 * peaks["fp8"].value
-    if quantisation == "nvfp4" and native:
-        return "int4"
-    return "fp8" if quantisation.startswith("fp8") else "fp16"
-
-
-def stored(quantisations: Sequence[str]) -> tuple[Floats, Floats]:
-    """Bytes of a weight and of a key or value: caches of quantised models hold 8 bits."""
-    weights = np.array([WEIGHT_BYTES[name] for name in quantisations])
-    return weights, np.where(weights == 2.0, 2.0, 1.0)
-
-
-def mixtures(models: Sequence[Transformer]) -> NDArray[np.bool_]:
-    """Which models have experts."""
-    return np.array([model.experts > 0 for model in models], dtype=bool)
 
 
 class Errors:
@@ -53,21 +27,23 @@ class Errors:
             self._found[quantity].setdefault(str(kind), []).append((group, float(error)))
 
     def spreads(self) -> dict[str, dict[str, dict[str, float]]]:
-        """Quantity → regime → spread. What no inner split left out takes the errors of unknown models and devices together."""
+        """Quantity → regime → spread. Who knows less gets no narrower interval."""
         return {quantity: _spreads(found) for quantity, found in self._found.items()}
 
 
 def _spreads(found: Mapping[str, Sequence[tuple[str, float]]]) -> dict[str, dict[str, float]]:
-    model, device = list(found.get("model", [])), list(found.get("device", []))
-    far = model + device + list(found.get("both", []))
-    errors = {
-        "run": found.get("run", []),
-        "cell": [*found.get("cell", []), *far],
-        "model": model,
-        "device": device,
-        "both": far,
-    }
-    return {regime: spread_of(list(some) or far) for regime, some in errors.items()}
+    """A regime's own errors, and those of every regime that knows more; without any, all that there are."""
+    every = [error for some in found.values() for error in some]
+    own = {regime: spread_of(list(found.get(regime, ())) or every) for regime in REGIMES}
+    cell = envelope(own["run"], own["cell"])
+    model, device = envelope(cell, own["model"]), envelope(cell, own["device"])
+    both = envelope(model, device, own["both"])
+    return {"run": own["run"], "cell": cell, "model": model, "device": device, "both": both}
+
+
+def envelope(*spreads: Mapping[str, float]) -> dict[str, float]:
+    """The narrowest spread that holds all of them."""
+    return {"low": min(one["low"] for one in spreads), "high": max(one["high"] for one in spreads)}
 
 
 def spread_of(errors: Sequence[tuple[str, float]], coverage: float = 0.9) -> dict[str, float]:

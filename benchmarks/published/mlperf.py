@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +29,8 @@ from dovetail.predict.effects import find_effects, shift
 from dovetail.predict.fitted_file import parameters as fitted_parameters
 from dovetail.predict.mlperf import Benchmark, Submitted, per_accelerator, roof
 from dovetail.workloads.architectures import architecture
-from published.llm_rows import spread_of
+from published import trtllm
+from published.llm_rows import envelope, spread_of
 from published.table import Floats, Gate, Predicted, Row, folds, read_csv
 
 FILE = "infer_mlperf_v4_1.csv"
@@ -84,7 +87,9 @@ class MlPerf:
 
     def read(self, folder: Path) -> Sequence[Row]:
         """Rows of known accelerators."""
-        return [row for index, line in enumerate(read_csv(folder / FILE)) if (row := _row(line, index)) is not None]
+        found = [row for index, line in enumerate(read_csv(folder / FILE)) if (row := _row(line, index)) is not None]
+        engine = _EngineRows(rows=tuple(trtllm.TABLE.read(folder)), devices=frozenset(row["device"].name for row in found))
+        return [{**row, "engine": engine} for row in found]
 
     def measured(self, rows: Sequence[Row]) -> Floats:
         """Samples or tokens per second and accelerator."""
@@ -107,7 +112,11 @@ class MlPerf:
         return [row["device"].name for row in rows], [(row["benchmark"], row["target"], row["scenario"]) for row in rows]
 
     def fit(self, rows: Sequence[Row]) -> dict[str, Any]:
-        """Exponent, corrections and spreads. Language models take the engine of the set ``trtllm``, which must be fitted."""
+        """Exponent, corrections and spreads.
+
+        Language models take the engine of the set ``trtllm``, fitted without the devices that are left out here. With none left
+        out it is the one that the product ships, which must be fitted first.
+        """
         errors: dict[str, list[tuple[str, float]]] = {"device": [], "run": [], "model": []}
         groups = {"device": [row["device"].name for row in rows], "run": [row["system"] for row in rows]}
         groups["model"] = [row["benchmark"] for row in rows]
@@ -123,8 +132,10 @@ class MlPerf:
                     errors[kind] += zip(
                         [str(name) for name, mine in zip(names, fold, strict=True) if mine == number], error, strict=True
                     )
-        errors["both"] = errors["device"] + errors["model"]
-        return {**_point(rows), "spreads": {kind: spread_of(some or errors["both"]) for kind, some in errors.items()}}
+        every = [error for some in errors.values() for error in some]
+        spreads = {kind: spread_of(some or every) for kind, some in errors.items()}
+        spreads |= {kind: envelope(spreads["run"], spreads[kind]) for kind in ("device", "model")}
+        return {**_point(rows), "spreads": spreads | {"both": envelope(spreads["device"], spreads["model"])}}
 
     def predict(self, parameters: Mapping[str, Any], rows: Sequence[Row]) -> Predicted:
         """Through :func:`dovetail.predict.mlperf.per_accelerator`."""
@@ -140,6 +151,25 @@ class MlPerf:
         every = [share for some in shares.values() for share in some]
         found = [np.median(shares.get((row["benchmark"], row["scenario"]), every)) for row in rows]
         return {"share of peak": _peaks(rows, flat) * np.array(found)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _EngineRows:
+    """What TensorRT-LLM's engine is fitted to, and the devices of this set."""
+
+    rows: tuple[Row, ...]
+    devices: frozenset[str]
+
+
+@cache
+def _engine(held: _EngineRows, hidden: frozenset[str]) -> Mapping[str, float]:
+    """Shares and overheads that runs on all devices but the hidden ones have in common."""
+    rows = [row for row in held.rows if row["device"] not in hidden]
+    if len(rows) == len(held.rows):
+        found: Mapping[str, float] = fitted_parameters("trtllm")["common"]
+        return found
+    known = frozenset(row["device"] for row in held.rows)
+    return _engine(held, hidden & known) if hidden - known else trtllm.point(rows)["common"]
 
 
 def _row(line: Mapping[str, str], index: int) -> Row | None:
@@ -188,8 +218,8 @@ def asked(rows: Sequence[Row]) -> Submitted:
 
 def _point(rows: Sequence[Row]) -> dict[str, Any]:
     """Exponent and corrections, without spreads."""
-    base = fitted_parameters("trtllm")
-    engine = {"common": dict(base["common"]), "backends": {}}
+    held: _EngineRows = rows[0]["engine"]
+    engine = {"common": dict(_engine(held, held.devices - {row["device"].name for row in rows})), "backends": {}}
     question, answer = asked(rows), TABLE.measured(rows)
     keys = question.keys()
 

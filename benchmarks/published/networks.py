@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from dovetail.predict.edge.network import TAGS
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Known:
@@ -17,20 +19,18 @@ class Known:
     Attributes:
         layers: convolutions and matrix products.
         params: weights before pruning; ``None`` where unknown or stated by the zoo.
-        tags: what kind it is.
+        tags: what kind it is, more finely than :data:`dovetail.predict.edge.network.TAGS`. These alone are used, as an analysis
+            of a user's network tells no more.
     """
 
     layers: float
     params: float | None
     tags: frozenset[str]
 
-
-TAGS = (
-    "attention", "bifpn", "clip", "cloud", "concat", "dense", "depthwise", "detect", "fire", "ghost", "inception", "mixed",
-    "pooling", "psa", "regnet", "repvgg", "resnet", "se", "stereo", "super", "text", "vgg", "volume", "window", "yolo",
-)  # fmt: skip
-"""Kinds: ``dense`` gives an output as large as the input, ``mixed`` has plain convolutions in place of depthwise ones in part,
-``concat`` and ``psa`` many concatenations or partial attention, ``cloud`` works on point clouds, ``super`` enlarges images."""
+    def told(self) -> dict[str, float]:
+        """Tags as an analysis tells them. RegNets sum a branch and its input too."""
+        found = self.tags | ({"resnet"} if "regnet" in self.tags else set())
+        return {tag: float(tag in found) for tag in TAGS}
 
 
 def known(name: str) -> Known | None:
@@ -136,7 +136,7 @@ _TABLE = (
     ("vgg_?19", 19, 143.7, "vgg"),
     ("tiny.?yolov3", 13, 0, "yolo detect"),
     ("tiny.?yolov4", 21, 0, "yolo detect"),
-    ("yolov3", 75, 62, "yolo detect"),
+    ("yolov3", 75, 62, "yolo detect resnet"),
     ("yolov4csp", 115, 53, "yolo detect"),
     ("yolov4", 110, 64, "yolo detect"),
     ("yolov5[ns]6", 80, 0, "yolo detect"),

@@ -29,9 +29,10 @@ from dovetail.predict.llm_engine import Engine
 from dovetail.predict.llm_serving import QUANTITIES, serving, uncorrected, values
 from dovetail.predict.llm_setting import Setting, machine
 from dovetail.predict.llm_shapes import shapes
+from dovetail.predict.llm_storage import WEIGHT_BYTES, label, multiplied_in, outside_experts, stored
 from dovetail.workloads.architectures import architecture
 from published import llm_fit
-from published.llm_rows import WEIGHT_BYTES, Errors, mixtures, multiplied_in, stored
+from published.llm_rows import Errors
 from published.table import Floats, Gate, Predicted, Row, folds, read_csv
 
 FILE = "infer_serving_silicon_aiconfigurator.csv"
@@ -136,8 +137,7 @@ class Serving:
     def fit(self, rows: Sequence[Row]) -> dict[str, Any]:
         """Engine, corrections and spreads. The errors that spreads rest on are of runs left out of an inner fit."""
         runs = _runs(rows)
-        parameters = _point(runs, llm_fit.start([run["backend"] for run in runs]))
-        return {**parameters, "spreads": _spreads(runs, parameters)}
+        return {**_point(runs), "spreads": _spreads(runs)}
 
     def predict(self, parameters: Mapping[str, Any], rows: Sequence[Row]) -> Predicted:
         """Through :func:`dovetail.predict.llm_serving.serving`."""
@@ -179,7 +179,7 @@ def _run(line: Mapping[str, str]) -> Row | None:
         "backend": line["backend"],
         "model": model,
         "system": line["system"],
-        "precision": line["moe_quant_mode"].removesuffix("_block") or "bf16",
+        "precision": label(line["moe_quant_mode"]),
         "quantisation": line["moe_quant_mode"],
         "prompt": float(line["isl"]),
         "output": float(line["osl"]),
@@ -211,13 +211,12 @@ def _runs(rows: Sequence[Row]) -> list[Row]:
 
 
 def _setting(rows: Sequence[Row]) -> Setting:
-    """Of the runs. Mixtures in 4 bits keep all but their experts in 16, as DeepSeek-R1-FP4, gpt-oss and Kimi-K2.5 do."""
+    """Of the runs."""
 
     def column(key: str) -> Floats:
         return np.array([row[key] for row in rows], dtype=np.float64)
 
     weights, cache = stored([row["quantisation"] for row in rows])
-    mixture = mixtures([architecture(row["model"]) for row in rows])
     return Setting(
         devices=column("devices"),
         stages=np.ones(len(rows)),
@@ -225,7 +224,7 @@ def _setting(rows: Sequence[Row]) -> Setting:
         concurrency=column("concurrency"),
         prompt=column("prompt"),
         output=column("output"),
-        common_bytes=np.where(mixture & (weights < 1), 2.0, weights),
+        common_bytes=outside_experts([architecture(row["model"]) for row in rows], weights),
         expert_bytes=weights,
         cache_bytes=cache,
     )
@@ -245,8 +244,9 @@ def asked(rows: Sequence[Row]) -> Asked:
     )
 
 
-def _point(runs: Sequence[Row], begin: Mapping[str, Any], rounds: int = 60) -> dict[str, Any]:
-    """Engine and corrections, without spreads."""
+def _point(runs: Sequence[Row]) -> dict[str, Any]:
+    """Engine and corrections, without spreads, from what is expected before any run is seen."""
+    begin = llm_fit.start([run["backend"] for run in runs])
     question = asked(runs)
     sizes, facts, backends = shapes(question.models), machine(question.devices, question.dtypes), question.backends
     weights = llm_fit.even(question.keys()["cell"])
@@ -255,7 +255,7 @@ def _point(runs: Sequence[Row], begin: Mapping[str, Any], rounds: int = 60) -> d
     def served(efficiency: Engine) -> Served:
         return serve(sizes, facts, question.setting, efficiency)
 
-    common = {"backends": backends, "weights": weights, "rounds": rounds}
+    common = {"backends": backends, "weights": weights}
     found = llm_fit.fit(begin, TOKEN_STAGE, predicted=lambda some: served(some).tpot_s, measured=tpot, **common)
     found = llm_fit.fit(
         found, ARRIVAL_STAGE, predicted=lambda some: served(some).ttft_s, measured=ttft, noise=2 * llm_fit.NOISE, **common
@@ -268,7 +268,7 @@ def _point(runs: Sequence[Row], begin: Mapping[str, Any], rounds: int = 60) -> d
     return {"common": found["common"], "backends": found["backends"], "effects": effects}
 
 
-def _spreads(runs: Sequence[Row], parameters: Mapping[str, Any]) -> dict[str, Any]:
+def _spreads(runs: Sequence[Row]) -> dict[str, Any]:
     """Quantity → regime → spread, from runs whose group was left out."""
     errors = Errors(QUANTITIES)
     for group in ("model", "system", "id"):
@@ -276,7 +276,7 @@ def _spreads(runs: Sequence[Row], parameters: Mapping[str, Any]) -> dict[str, An
         for number in np.unique(fold):
             rest = [run for run, mine in zip(runs, fold, strict=True) if mine != number]
             test = [run for run, mine in zip(runs, fold, strict=True) if mine == number]
-            point, question = _point(rest, parameters, rounds=6), asked(test)
+            point, question = _point(rest), asked(test)
             for name, value in values(point, question).items():
                 answer = np.array([_seconds({**run, "quantity": name}) for run in test])
                 errors.add(name, point["effects"]["tpot_s"], question, np.log(answer / value))

@@ -82,7 +82,7 @@ class Table(Protocol):
         ...
 
     def predict(self, parameters: Mapping[str, Any], rows: Sequence[Row]) -> Predicted:
-        """What the product says, through the very functions that the product calls."""
+        """What the product says, through the very functions that the product calls; NaN where it says nothing."""
         ...
 
     def baselines(self, fitted: Sequence[Row], rows: Sequence[Row]) -> Mapping[str, Floats]:

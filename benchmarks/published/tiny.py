@@ -66,16 +66,18 @@ class Tiny:
         found = _point(rows)
         for key, energy in (("spreads", False), ("energy spreads", True)):
             errors = {kind: _errors(rows, group, energy) for kind, group in ((KNOWN, _by_model), (NEW, _by_core))}
-            found[key] = {kind: spread(values) for kind, values in errors.items()}
+            found[key] = found[key] | {kind: spread(own) for kind, own in errors.items() if np.isfinite(own).any()}
         return found
 
     def predict(self, parameters: Mapping[str, Any], rows: Sequence[Row]) -> Predicted:
-        """By :class:`~dovetail.predict.edge.mcu.McuModel`."""
+        """By :class:`~dovetail.predict.edge.mcu.McuModel`; NaN for the energy of cores whose power nobody measured."""
         networks, parts = [row["network"] for row in rows], [row["part"] for row in rows]
         model = McuModel(parameters)
         seconds, joules = model.predict(networks, parts), model.energy(networks, parts)
         energy = np.array([row["energy"] for row in rows])
         ends = {name: np.where(energy, getattr(joules, name), getattr(seconds, name)) for name in ("seconds", "low", "high")}
+        silent = energy & np.array([part.core not in model.power.conditions for part in parts])
+        ends = {name: np.where(silent, np.nan, values) for name, values in ends.items()}
         return Predicted(value=ends["seconds"], low=ends["low"], high=ends["high"])
 
     def baselines(self, fitted: Sequence[Row], rows: Sequence[Row]) -> Mapping[str, Floats]:

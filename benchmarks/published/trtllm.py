@@ -22,9 +22,10 @@ from dovetail.predict.llm_engine import Engine, engine
 from dovetail.predict.llm_offline import QUANTITIES, offline, uncorrected, values
 from dovetail.predict.llm_setting import Setting, machine, peak
 from dovetail.predict.llm_shapes import shapes
+from dovetail.predict.llm_storage import multiplied_in, stored
 from dovetail.workloads.architectures import architecture
 from published import llm_fit
-from published.llm_rows import Errors, mixtures, multiplied_in, stored
+from published.llm_rows import Errors
 from published.table import Floats, Gate, Predicted, Row, folds, read_csv
 
 FILE = "infer_trtllm.csv"
@@ -110,16 +111,16 @@ class TrtLlm:
 
     def fit(self, rows: Sequence[Row]) -> dict[str, Any]:
         """Engine, corrections and spreads, as for the set ``serving``."""
-        parameters = _point(rows, llm_fit.start([row["backend"] for row in rows]))
+        parameters = point(rows)
         errors = Errors(["both"])
         for group in ("model", "device", "id"):
             fold = folds([row[group] for row in rows])
             for number in np.unique(fold):
                 rest = [row for row, mine in zip(rows, fold, strict=True) if mine != number]
                 test = [row for row, mine in zip(rows, fold, strict=True) if mine == number]
-                point, question = _point(rest, parameters, rounds=6), asked(test)
-                error = np.log(self.measured(test) / _pick(test, values(point, question)))
-                errors.add("both", point["effects"]["tokens_per_s"], question, error)
+                inner, question = point(rest), asked(test)
+                error = np.log(self.measured(test) / _pick(test, values(inner, question)))
+                errors.add("both", inner["effects"]["tokens_per_s"], question, error)
         # A few first tokens alone make no interval.
         spreads = errors.spreads()["both"]
         return {**parameters, "spreads": {name: spreads for name in QUANTITIES}}
@@ -181,7 +182,7 @@ def asked(rows: Sequence[Row]) -> Asked:
         precisions=[row["quantisation"] for row in rows],
         setting=Setting(
             **number,
-            replicated=np.array([row["replicated"] for row in rows], dtype=bool) & mixtures(models),
+            replicated=np.array([row["replicated"] for row in rows], dtype=bool),
             common_bytes=weights,
             expert_bytes=weights,
             cache_bytes=cache,
@@ -197,7 +198,9 @@ def _pick(rows: Sequence[Row], columns: Mapping[str, Floats]) -> Floats:
     return np.where([row["quantity"] == "prompts_per_s" for row in rows], columns["prompts_per_s"], columns["tokens_per_s"])
 
 
-def _point(rows: Sequence[Row], begin: Mapping[str, Any], rounds: int = 60) -> dict[str, Any]:
+def point(rows: Sequence[Row]) -> dict[str, Any]:
+    """Engine and corrections, without spreads, from what is expected before any row is seen."""
+    begin = llm_fit.start([row["backend"] for row in rows])
     question, answer = asked(rows), TABLE.measured(rows)
     sizes, facts = shapes(question.models), machine(question.devices, question.dtypes)
     first = np.array([row["quantity"] == "prompts_per_s" for row in rows])
@@ -207,13 +210,14 @@ def _point(rows: Sequence[Row], begin: Mapping[str, Any], rounds: int = 60) -> d
         return np.where(first, found["prompts_per_s"], found["tokens_per_s"])
 
     weights = llm_fit.even(question.keys()["cell"])
-    found = llm_fit.fit(begin, FITTED, question.backends, predicted, answer, weights, rounds=rounds)
+    found = llm_fit.fit(begin, FITTED, question.backends, predicted, answer, weights)
     residuals = np.log(answer / predicted(engine(found, question.backends)))
     keys = question.keys()
-    effects = {
-        name: find_effects(np.where(first == (name == "prompts_per_s"), residuals, 0.0), keys, SPREAD, NOISE)
-        for name in QUANTITIES
-    }
+    effects = {}
+    for name in QUANTITIES:
+        mine = np.flatnonzero(first == (name == "prompts_per_s"))
+        own = {level: [column[i] for i in mine] for level, column in keys.items()}
+        effects[name] = find_effects(residuals[mine], own, SPREAD, NOISE)
     return {"common": found["common"], "backends": found["backends"], "effects": effects}
 
 

@@ -19,7 +19,7 @@ from dovetail.predict.nets.setting import Setting
 from dovetail.predict.spread import conformal
 from published.device_spread import on_new_device
 from published.table import Floats, Gate, Indices, Predicted, Row, folds, read_csv
-from published.vision_fit import fit_trees, fit_weights, weights_by_setting
+from published.vision_fit import fit_trees, fit_weights
 from published.vision_profiles import Profiles, family
 from published.vision_settings import setting
 
@@ -83,15 +83,21 @@ class VisionTable:
         return [row["setting"].device for row in rows], works
 
     def fit(self, rows: Sequence[Row]) -> dict[str, Any]:
-        """Weights, then trees; intervals from networks left out of both, and from devices left out of the weights."""
+        """Weights, then trees; intervals from networks left out of both, and from devices left out of both as well.
+
+        A fit without each device would take long for all networks: each is judged on those of one fold.
+        """
         log_s = np.log(self.measured(rows))
         point = _point(rows, log_s)
-        fold, seen, new = folds(_networks(rows), _INNER), np.zeros(len(rows)), np.zeros(len(rows))
+        fold, seen, new = folds(_networks(rows), _INNER), np.zeros(len(rows)), np.full(len(rows), np.nan)
+        devices = np.array([row["setting"].device for row in rows])
+        names = sorted(set(devices))
         for number in np.unique(fold):
             rest, out = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
             inner = _point(_some(rows, rest), log_s[rest], quick=True)
             seen[out] = log_s[out] - _log_predicted(inner, _some(rows, out))
-            new[out] = log_s[out] - _log_new(inner, _some(rows, rest), _some(rows, out))
+            for name in names[int(number) :: _INNER]:
+                new[out] = np.where(devices[out] == name, log_s[out] - _log_new(name, rows, rest, out, log_s), new[out])
         return point | {"spreads": _spreads(rows, seen, new)}
 
     def predict(self, parameters: Mapping[str, Any], rows: Sequence[Row]) -> Predicted:
@@ -130,18 +136,16 @@ def _log_predicted(parameters: Mapping[str, Any], rows: Sequence[Row]) -> Floats
     return np.log(NetModel(parameters).predict(*_inputs(rows)).seconds)
 
 
-def _log_new(inner: Mapping[str, Any], rest: Sequence[Row], out: Sequence[Row]) -> Floats:
-    """``[n]`` of the rows in ``out``, each with weights from ``rest`` without its device; NaN where no other runs that way."""
+def _log_new(name: str, rows: Sequence[Row], rest: Indices, out: Indices, log_s: Floats) -> Floats:
+    """``[out]`` by a fit to the rows of ``rest`` on other devices; NaN where none of them runs that way."""
+    others = np.array([i for i in rest if rows[i]["setting"].device != name], dtype=np.intp)
+    if not len(others):
+        return np.full(len(out), np.nan)
+    point = _point(_some(rows, others), log_s[others], quick=True)
+    told = [k for k, i in enumerate(out) if rows[i]["setting"].way in point["ways"]]
     found = np.full(len(out), np.nan)
-    for name in {row["setting"].device for row in out}:
-        others = [row for row in rest if row["setting"].device != name]
-        if not others:
-            continue
-        quantities, batch, _, settings = _inputs(others)
-        weights = weights_by_setting(quantities, batch, settings, _column(others, "seconds"), settings_too=False)
-        rows = [i for i, row in enumerate(out) if row["setting"].device == name and row["setting"].way in weights["ways"]]
-        if rows:
-            found[rows] = _log_predicted({**inner, **weights}, [out[i] for i in rows])
+    if told:
+        found[told] = _log_predicted(point, [rows[out[k]] for k in told])
     return found
 
 

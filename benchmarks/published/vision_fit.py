@@ -49,18 +49,11 @@ def positive_weights(terms: Floats, seconds: Floats) -> Floats:
 
 def fit_weights(quantities: Floats, batch: Floats, settings: Sequence[Setting], seconds: Floats) -> dict[str, Any]:
     """Weights of each setting, and of all devices of each way together."""
-    return weights_by_setting(quantities, batch, settings, seconds, settings_too=True)
-
-
-def weights_by_setting(
-    quantities: Floats, batch: Floats, settings: Sequence[Setting], seconds: Floats, *, settings_too: bool
-) -> dict[str, Any]:
-    """The same; without those of single settings where they are not wanted."""
     terms = terms_s(quantities, batch, settings)
     keys, ways = np.array([s.key for s in settings]), np.array([s.way for s in settings])
     by_way = {str(way): positive_weights(terms[ways == way], seconds[ways == way]) for way in sorted(set(ways))}
     own = []
-    for item in sorted(set(settings), key=lambda s: s.key) if settings_too else ():
+    for item in sorted(set(settings), key=lambda s: s.key):
         rows = keys == item.key
         if rows.sum() >= _LEAST:
             own.append({"setting": asdict(item), "weights": _rounded(positive_weights(terms[rows], seconds[rows]))})

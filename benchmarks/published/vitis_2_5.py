@@ -15,34 +15,21 @@ from numpy.typing import NDArray
 
 from dovetail.predict.edge.dpu import configuration
 from published import dpu_rows
-from published.table import Floats, Gate, Predicted, Row, read_csv
+from published.table import Row, read_csv
 
 FILE = "edge_fpga_vitis_ai_2_5.csv"
 _SCALE = {"G": 1e9, "M": 1e6}
 
 
-class Vitis25:
+class Vitis25(dpu_rows.DpuTable):
     """See :class:`published.table.Table`."""
 
     name = "vitis_2_5"
     source = "Xilinx/Vitis-AI model_zoo/README.md (Vitis AI 2.5)"
-    gates: Sequence[Gate] = (Gate(split="unseen models", statistic="median", limit=0.25),)
 
     def read(self, folder: Path) -> Sequence[Row]:
         """Rows of throughput whose operations and configuration are stated."""
         return [found for line in read_csv(folder / FILE) if (found := _row(line))]
-
-    def measured(self, rows: Sequence[Row]) -> Floats:
-        """Seconds a frame."""
-        return np.array([row["seconds"] for row in rows])
-
-    def groups(self, rows: Sequence[Row]) -> Mapping[str, Sequence[Hashable]]:
-        """By network under any of its names, by family of networks, by board."""
-        return {
-            "unseen models": [row["model"] for row in rows],
-            "unseen families": [row["family"] for row in rows],
-            "unseen devices": [row["board"] for row in rows],
-        }
 
     def parts(self, rows: Sequence[Row]) -> Mapping[str, NDArray[np.bool_]]:
         """One thread and several."""
@@ -52,18 +39,6 @@ class Vitis25:
     def devices(self, rows: Sequence[Row]) -> tuple[Sequence[Hashable], Sequence[Hashable]]:
         """Configurations, within one network and way to run."""
         return [row["run"].dpu.name for row in rows], [(row["name"], row["run"].multi) for row in rows]
-
-    def fit(self, rows: Sequence[Row]) -> dict[str, Any]:
-        """See :func:`published.dpu_rows.fit_rows`."""
-        return dpu_rows.fit_rows(rows)
-
-    def predict(self, parameters: Mapping[str, Any], rows: Sequence[Row]) -> Predicted:
-        """By :class:`~dovetail.predict.edge.dpu.DpuModel`."""
-        return dpu_rows.predict_rows(parameters, rows)
-
-    def baselines(self, fitted: Sequence[Row], rows: Sequence[Row]) -> Mapping[str, Floats]:
-        """See :func:`published.dpu_rows.trivial`."""
-        return dpu_rows.trivial(fitted, rows)
 
 
 def _row(line: Mapping[str, str]) -> dict[str, Any] | None:

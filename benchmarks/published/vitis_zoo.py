@@ -14,33 +14,20 @@ from numpy.typing import NDArray
 
 from dovetail.predict.edge.dpu import configuration
 from published import dpu_rows
-from published.table import Floats, Gate, Predicted, Row, read_csv
+from published.table import Row, read_csv
 
 FILE = "edge_vitis_ai_zoo.csv"
 
 
-class VitisZoo:
+class VitisZoo(dpu_rows.DpuTable):
     """See :class:`published.table.Table`."""
 
     name = "vitis_zoo"
     source = "Xilinx/Vitis-AI docsrc ModelZoo_Github.csv (Vitis AI 3.5)"
-    gates: Sequence[Gate] = (Gate(split="unseen models", statistic="median", limit=0.25),)
 
     def read(self, folder: Path) -> Sequence[Row]:
         """All rows with a rate on a configuration that can be read."""
         return [found for line in read_csv(folder / FILE) if (found := _row(line))]
-
-    def measured(self, rows: Sequence[Row]) -> Floats:
-        """Seconds a frame."""
-        return np.array([row["seconds"] for row in rows])
-
-    def groups(self, rows: Sequence[Row]) -> Mapping[str, Sequence[Hashable]]:
-        """By network, by family of networks, by board (there are two: one predicts the other)."""
-        return {
-            "unseen models": [row["model"] for row in rows],
-            "unseen families": [row["family"] for row in rows],
-            "unseen devices": [row["board"] for row in rows],
-        }
 
     def parts(self, rows: Sequence[Row]) -> Mapping[str, NDArray[np.bool_]]:
         """By board and threads."""
@@ -50,18 +37,6 @@ class VitisZoo:
     def devices(self, rows: Sequence[Row]) -> tuple[Sequence[Hashable], Sequence[Hashable]]:
         """Boards, within one network and way to run."""
         return [row["board"] for row in rows], [(row["name"], row["run"].multi) for row in rows]
-
-    def fit(self, rows: Sequence[Row]) -> dict[str, Any]:
-        """See :func:`published.dpu_rows.fit_rows`."""
-        return dpu_rows.fit_rows(rows)
-
-    def predict(self, parameters: Mapping[str, Any], rows: Sequence[Row]) -> Predicted:
-        """By :class:`~dovetail.predict.edge.dpu.DpuModel`."""
-        return dpu_rows.predict_rows(parameters, rows)
-
-    def baselines(self, fitted: Sequence[Row], rows: Sequence[Row]) -> Mapping[str, Floats]:
-        """See :func:`published.dpu_rows.trivial`."""
-        return dpu_rows.trivial(fitted, rows)
 
 
 def _row(line: Mapping[str, str]) -> dict[str, Any] | None:

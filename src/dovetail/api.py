@@ -65,6 +65,8 @@ def optimize(
     data: Any = None,
     *,
     job: str | Path | None = None,
+    train: Any = None,
+    train_budget: str | float | None = None,
     metric: str | Mapping[str, Any] | None = None,
     max_drop: str | float | None = None,
     objective: str | None = None,
@@ -87,6 +89,8 @@ def optimize(
         data: a path, ``module:function``, a mapping with ``calibrate``/``select``/``certify``, arrays ``(x, y)`` or
             ``{name: array}``, a callable, or an iterable of ``(feeds, label)`` such as a DataLoader.
         job: a job file; the other arguments override it.
+        train: samples to train on, in the forms of ``data``; labels are used where there are some.
+        train_budget: time for training, beside ``budget``; ``"30m"`` by default.
         metric: as in the job file; a function must be importable and is named ``module:function``.
         max_drop: ``"1pp"`` absolute, ``"1%"`` relative, or a number in the metric's unit.
         objective: ``latency``, ``throughput``, ``size`` or ``memory``.
@@ -110,6 +114,8 @@ def optimize(
     given = {
         "model": model,
         "data": data,
+        "train": train,
+        "train_budget": train_budget,
         "metric": metric,
         "max_drop": max_drop,
         "objective": objective,
@@ -152,12 +158,13 @@ def make_request(job: str | Path | None, given: Mapping[str, Any], *, out: str |
     base = load_job(job) if job is not None else FitJob()
     changes = {name: value for name, value in given.items() if value is not None}
     data = None if _is_text(changes.get("data")) else changes.pop("data")
+    train = None if _is_text(changes.get("train")) else changes.pop("train")
     cache = cache_folder()
     if "model" in changes and not isinstance(changes["model"], str | os.PathLike):
         changes["model"] = module_file(changes["model"], data, cache)
     if callable(changes.get("metric")):
         changes["metric"] = importable(changes["metric"])
-    for name in ("model", "data"):
+    for name in ("model", "data", "train"):
         if isinstance(changes.get(name), os.PathLike):
             changes[name] = str(changes[name])
     try:
@@ -165,10 +172,10 @@ def make_request(job: str | Path | None, given: Mapping[str, Any], *, out: str |
     except ValidationError as exc:
         first = exc.errors()[0]
         raise InputError(f"{first['input']!r:.60} does not fit: {first['msg'].lower()}", where=str(first["loc"][0])) from exc
-    for check in (merged.constraints, merged.permitted_drop, merged.budget_s, merged.objectives):
+    for check in (merged.constraints, merged.permitted_drop, merged.budget_s, merged.train_budget_s, merged.objectives):
         check()
     folder = Path(out) if out is not None else Path(f"{_stem(merged.model)}.fit")
-    return Request(job=merged, data=data, out=folder, cache=cache, command=command)
+    return Request(job=merged, data=data, train=train, out=folder, cache=cache, command=command)
 
 
 def _is_text(data: Any) -> bool:

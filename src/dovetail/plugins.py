@@ -4,6 +4,7 @@
 |---|---|---|
 | ``dovetail.runtimes`` | a runtime | :class:`dovetail.core.protocols.Runtime` |
 | ``dovetail.passes`` | a compression or graph pass | :class:`dovetail.core.protocols.Pass` |
+| ``dovetail.meters`` | a meter of energy | :class:`dovetail.core.protocols.Meter` |
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from dovetail.core.errors import InputError
-from dovetail.core.protocols import Pass, Runtime
+from dovetail.core.protocols import Meter, Pass, Runtime
 
-GROUPS = ("dovetail.runtimes", "dovetail.passes")
+GROUPS = ("dovetail.runtimes", "dovetail.passes", "dovetail.meters")
 
 
 @cache
@@ -56,3 +57,9 @@ def compression_pass(name: str) -> Pass:
     """
     found: Pass = _load("dovetail.passes", name)()
     return found
+
+
+def meters() -> tuple[Meter, ...]:
+    """All registered meters, the preferred ones first."""
+    found: list[Meter] = [_load("dovetail.meters", name)() for name in names("dovetail.meters")]
+    return tuple(sorted(found, key=lambda meter: meter.preference))

@@ -52,7 +52,7 @@ def forms(name: str, kind: str, model: Any, folder: Path) -> Iterator[ProbeFile]
         try:
             onnx.save(model if form == "float" else _quantised(model), str(path))
         except DovetailError as error:
-            yield ProbeFile(**facts, format="onnx", failure=str(error))
+            yield from (ProbeFile(**facts, format=name_of_format, failure=str(error)) for name_of_format in ("onnx", "litert"))
             continue
         yield ProbeFile(**facts, format="onnx", path=str(path))
         yield _lowered(path, facts)

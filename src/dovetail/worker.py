@@ -21,7 +21,8 @@ from typing import Any
 import numpy as np
 
 from dovetail import plugins
-from dovetail.core.errors import ConformanceError, DovetailError
+from dovetail.core.errors import ConformanceError, DovetailError, InputError
+from dovetail.core.gpu import GpuProbe
 from dovetail.core.measurement import Environment
 from dovetail.core.protocols import Array, Dataset, Feeds, Model, PassContext, Session
 from dovetail.core.recipe import PassSpec
@@ -87,6 +88,7 @@ class Worker:
         calibration: str | None = None,
         workload: dict[str, Any] | None = None,
         score: dict[str, Any] | None = None,
+        training: dict[str, Any] | None = None,
         seed: int = 0,
     ) -> dict[str, Any]:
         """Applies one pass and checks what it promised."""
@@ -97,15 +99,18 @@ class Worker:
             return {"error": f"{spec.name} takes {', '.join(sorted(chosen.accepts))}, not {format}", "stage": "build"}
         Path(workdir).mkdir(parents=True, exist_ok=True)
         notes: list[str] = []
+        machine = decode(Environment, environment)
         context = PassContext(
             workdir=Path(workdir),
-            environment=decode(Environment, environment),
+            environment=machine,
             config=dict(spec.params),
             calibration=_open(calibration) if calibration else None,
             workload=decode(Workload, workload) if workload else None,
             seed=seed,
             note=notes.append,
+            progress=self._share(),
             score=_scorer(**score) if score else None,
+            **_training(machine, **training) if training else {},
         )
         result = chosen.apply(model, context)
         if chosen.shrinks and result.size_bytes() > model.size_bytes():
@@ -113,6 +118,25 @@ class Worker:
                 f"{spec.name} promised a smaller file: {model.size_bytes():,} → {result.size_bytes():,} bytes"
             )
         return {"path": str(result.path), "format": result.format, "size_bytes": result.size_bytes(), "notes": notes}
+
+    def do_train(
+        self, path: str, out: str, environment: dict[str, Any], objective: dict[str, Any], schedule: dict[str, Any],
+        training: dict[str, Any], teacher: str | None = None,
+    ) -> dict[str, Any]:  # fmt: skip
+        """Trains a model's weights."""
+        from dovetail.core.training import Objective, Schedule
+
+        trainer = _training(decode(Environment, environment), **training)["trainer"]
+        trained = trainer.fit(
+            Model(path=Path(path)),
+            out=Path(out),
+            objective=decode(Objective, objective),
+            schedule=decode(Schedule, schedule),
+            teacher=None if teacher is None else Model(path=Path(teacher)),
+            progress=self._share(),
+        )
+        told = {name: encode(getattr(trained, name)) for name in ("history", "seconds", "samples_per_s", "notes")}
+        return {**told, "score_name": trained.score_name, "score": trained.score}
 
     # -- sessions ----------------------------------------------------------------------------------------------------
 
@@ -193,11 +217,23 @@ class Worker:
         return {"files": encode(write(Path(folder)))}
 
     def do_rates(self, threads: int, folder: str) -> dict[str, Any]:
-        """Measures memory and disk."""
-        from dovetail.devices.rates import disk_bytes_per_s, memory_bytes_per_s
+        """Measures memory, disk and image input."""
+        from dovetail.devices.rates import disk_bytes_per_s, input_bytes_per_s, memory_bytes_per_s
 
         memory = {"memory_bytes_per_s": memory_bytes_per_s(threads), "memory_1_thread_bytes_per_s": memory_bytes_per_s(1)}
-        return {"rates": {**memory, **disk_bytes_per_s(Path(folder))}}
+        return {"rates": {**memory, **disk_bytes_per_s(Path(folder)), **input_bytes_per_s()}}
+
+    def do_gpu_identity(self, device: str) -> dict[str, Any]:
+        """What torch calls a device."""
+        from dovetail.devices.gpu_probes import identity
+
+        return identity(device)
+
+    def do_gpu_probe(self, device: str, probe: dict[str, Any]) -> dict[str, Any]:
+        """Measures one thing of a torch device; the row is ``null`` where it has no such thing."""
+        from dovetail.devices.gpu_probes import measure
+
+        return {"row": encode(measure(decode(GpuProbe, probe), device))}
 
     def do_trace(
         self, path: str, format: str, runtime: str, options: dict[str, Any], repeats: int, seconds: float
@@ -258,6 +294,18 @@ class Worker:
 
         return tell
 
+    def _share(self) -> Callable[[float, str], None]:
+        """Tells the parent, at most once in a while, how much of a build is done."""
+        last = time.monotonic()
+
+        def tell(share: float, text: str) -> None:
+            nonlocal last
+            if time.monotonic() - last >= PROGRESS_S:
+                last = time.monotonic()
+                self._reply({"progress": [share, text]})
+
+        return tell
+
     def _live(self) -> Session:
         if self._session is None:
             raise RuntimeError("no session is loaded")
@@ -309,6 +357,21 @@ def _scorer(
             session.close()
 
     return drop
+
+
+def _training(machine: Environment, samples: str, original: str, state: str, threads: int, metric: str = "") -> dict[str, Any]:
+    """What a pass needs to train, by name as in :class:`PassContext`.
+
+    Raises:
+        InputError: torch is not installed.
+    """
+    try:
+        from dovetail.train.trainer import GraphTrainer
+    except ImportError as exc:
+        raise InputError("training needs torch", where="train", hint="pip install 'dovetail[torch]'") from exc
+    data = _open(samples)
+    trainer = GraphTrainer(data, state=Path(state), threads=threads, environment=machine, metric=metric)
+    return {"trainer": trainer, "training": data, "original": Model(path=Path(original))}
 
 
 def _relative_error(expected: Array, found: Array) -> float:

@@ -69,6 +69,10 @@ def test_an_unknown_stack_is_said() -> None:
         {"workload": CNN, "precision": "int7"},
         {"workload": CNN, "latency": "fast"},
         {"workload": CNN, "latency": 0},
+        {"workload": CNN, "latency": float("inf")},
+        {"workload": CNN, "throughput": float("inf")},
+        {"workload": LLM | {"users": float("inf")}},
+        {"workload": CNN, "budget": {"usd_per_month": float("nan")}},
         {"workload": CNN, "batch": 0},
         {"workload": {"kind": "cnn", "flop": -1, "parameters": 1}},
         {"workload": {"kind": "poem"}},
@@ -79,9 +83,21 @@ def test_impossible_values(keys: dict[str, Any]) -> None:
         parse_job(keys, "job.yaml")
 
 
+def test_a_language_model_in_more_than_16_bits_is_refused() -> None:
+    with pytest.raises(InputError, match="16 bits or fewer"):
+        advise_job(parse_job({"workload": LLM, "precision": "fp32"}, "job.yaml"))
+
+
 def test_an_unknown_architecture_suggests_one() -> None:
     with pytest.raises(InputError, match="Llama-2-7B"):
         advise_job(parse_job({"workload": {"kind": "llm", "architecture": "Llama2-7B"}}, "job.yaml"))
+
+
+def test_a_key_that_comes_twice_does_not_silently_win(tmp_path: Path) -> None:
+    path = tmp_path / "job.yaml"
+    path.write_text("workload: {kind: cnn, flop: 1.e+9, parameters: 1.e+6}\nlatency: 5ms\nlatency: 50ms\n")
+    with pytest.raises(InputError, match=r"'latency' occurs twice, first in line 2"):
+        load_job(path)
 
 
 @pytest.mark.parametrize("text", ["- a\n", "a: [\n"])

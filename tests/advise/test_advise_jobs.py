@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from dovetail.advise.job import AdviseJob, load_job, parse_job
@@ -13,6 +14,7 @@ from dovetail.core.device import Kind
 from dovetail.core.prediction import Binds
 from dovetail.devices.catalogue import catalogue
 from dovetail.pipeline.advising import advise_job
+from dovetail.predict.fitted_file import parameters
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "advise"
 NAMES = sorted(path.stem for path in EXAMPLES.glob("*.yaml"))
@@ -71,6 +73,22 @@ def test_a_7b_model_never_fits_a_microcontroller() -> None:
 
 def test_decoding_is_bound_by_memory_bandwidth() -> None:
     assert {option.binds for option in answer("chat-7b").ranked} == {Binds.BANDWIDTH}
+
+
+def test_a_combination_that_was_fitted_gets_the_interval_of_one() -> None:
+    work = {"kind": "llm", "architecture": "Qwen3-32B", "users": 4, "prompt": 1000, "output": 500}
+    found = advise_job(parse_job({"workload": work}, "job")).option("H100 SXM 80GB")
+    assert found.precision == "bf16" and found.latency_s is not None
+    run = parameters("serving")["spreads"]["tpot_s"]["run"]
+    assert found.latency_s.high / found.latency_s.low == pytest.approx(run["high"] / run["low"])
+
+
+def test_narrower_weights_bring_their_scales_and_their_caches() -> None:
+    sizes = {name: changed("chat-7b", precision=name).option("H200 SXM 141GB").memory_bytes for name in ("fp16", "fp8", "int4")}
+    model = 6.74e9 * np.array([2.0, 1.0, 4.5 / 8])
+    cache = 50 * 750 * 2 * 32 * 4096 * np.array([2.0, 1.0, 1.0])
+    low = [size.low for size in sizes.values() if size]
+    assert low == pytest.approx(model + cache, rel=0.05)
 
 
 def test_keys_and_values_of_fifty_users_need_two_cards_of_24_gb_and_one_of_80() -> None:

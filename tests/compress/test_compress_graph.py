@@ -7,10 +7,12 @@ import numpy as np
 import onnx
 import onnx.parser
 import onnx.version_converter
+import onnx_ir as ir
 import onnxruntime as ort
 import pytest
 
 from dovetail.compress.clean import Clean
+from dovetail.compress.graph import files
 from dovetail.core.errors import InputError, ModelError
 from dovetail.core.measurement import Environment
 from dovetail.core.protocols import Array, Model, PassContext
@@ -410,3 +412,19 @@ def test_errors_say_what_is_wrong(tmp_path: Path) -> None:
         Clean().apply(Model(path=tmp_path / "model.onnx"), context(tmp_path / "a"))
     with pytest.raises(InputError, match="unknown key 'gem'"):
         Clean().apply(Model(path=tmp_path / "model.onnx"), context(tmp_path / "a", gem="keep"))
+
+
+def test_a_saved_graph_has_no_annotation_without_a_type(tmp_path):
+    """Notes that a rewrite leaves on a constant are not written as a typeless annotation, which stops shape inference."""
+    x = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["n", 4])
+    y = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, ["n", None])
+    pads = onnx.numpy_helper.from_array(np.array([0, 1, 0, 1]), "pads")
+    nodes = [onnx.helper.make_node("Pad", ["x", "pads"], ["p"]), onnx.helper.make_node("Relu", ["p"], ["y"])]
+    opset = [onnx.helper.make_opsetid("", 17)]
+    proto = onnx.helper.make_model(onnx.helper.make_graph(nodes, "g", [x], [y], [pads]), opset_imports=opset, ir_version=8)
+    graph_model = ir.serde.deserialize_model(proto)
+    graph_model.graph.initializers["pads"].metadata_props["folded_from"] = "arithmetic"
+    files.save(graph_model, tmp_path)
+    inferred = onnx.shape_inference.infer_shapes(onnx.load(tmp_path / "model.onnx"))
+    shapes = {v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in inferred.graph.value_info}
+    assert shapes["p"][1] == 6

@@ -6,11 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from dovetail.core.device import Device, Fact, Kind
+from dovetail.core.device import DEPLOYMENT, Device, Fact, Kind
 from dovetail.core.errors import InputError
 from dovetail.core.source import SourceKind
 from dovetail.devices.catalogue import catalogue, device, packaged
-from dovetail.devices.catalogue.deployment import SCALE
 from dovetail.devices.catalogue.names import key
 
 DEVICES = [entry.device for entry in packaged()]
@@ -63,7 +62,7 @@ def test_every_number_names_a_source_of_ours(found: Device) -> None:
 
 @pytest.mark.parametrize("found", DEVICES, ids=lambda found: found.name)
 def test_every_device_says_what_it_takes_to_deploy(found: Device) -> None:
-    assert found.deployment is not None and found.deployment.value in SCALE
+    assert found.deployment is not None and found.deployment.value in DEPLOYMENT
     assert found.software and found.vendor and found.year
 
 

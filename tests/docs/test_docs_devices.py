@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from dovetail.core.device import DEPLOYMENT
 from dovetail.devices import consistency
-from dovetail.devices.catalogue.deployment import SCALE
 from dovetail.devices.catalogue.sheet import DeviceSheet
 from dovetail.devices.catalogue.user import add
 
@@ -25,7 +25,7 @@ def test_every_key_is_explained() -> None:
 
 
 def test_every_level_and_rule_is_explained() -> None:
-    assert all(f"| {level} | {words} |" in PAGE for level, words in SCALE.items())
+    assert all(f"| {level} | {words} |" in PAGE for level, words in DEPLOYMENT.items())
     source = Path(consistency.__file__).read_text(encoding="utf-8")
     rules = set(re.findall(r'rule="(\w+)"', source))
     table = PAGE.partition("| rule | what it says |")[2]

@@ -1,19 +1,26 @@
 """Calibration of this machine, and what is predicted from it."""
 
+import io
 import json
+import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+from rich.console import Console
 
-from dovetail.core.calibration import SCHEMA, Calibration
+from dovetail.core.calibration import SCHEMA, Calibration, LeftOut
 from dovetail.core.errors import InputError
 from dovetail.core.recipe import PassSpec, Recipe, freeze
 from dovetail.core.serial import encode
 from dovetail.devices.probe import environment
 from dovetail.pipeline import calibrate
-from dovetail.pipeline.forecast import ModelForecast, machine_model
+from dovetail.pipeline.forecast import ModelForecast, ignored, machine_model
 from dovetail.pipeline.predicting import predict_built, predict_here
+from dovetail.pipeline.probing import describe_machine
 from dovetail.predict.machine_model import MachineModel
+from dovetail.probe_files import ProbeFile
+from dovetail.report.machine import render_machine
 from dovetail.workloads.analyze import analyze
 
 
@@ -142,3 +149,71 @@ def test_this_machine_describes_itself(dovetail):
     run = dovetail("devices", "probe", "--json")
     assert run.returncode == 0, run.stderr
     assert "cores" in run.stdout
+
+
+def test_an_older_calibration_with_sizes_of_inputs_is_read(tmp_path):
+    trace = {"network": "n", "kind": "k", "form": "float", "runtime": "r", "options": {}, "threads": 1, "call_s": 1.0,
+             "io_bytes": 4.0, "kernels": []}  # fmt: skip
+    (found,) = calibrate.load(stored(tmp_path, schema=1, traces=[trace])).traces
+    assert (found.network, found.call_s) == ("n", 1.0)
+
+
+def test_a_calibration_that_steers_no_search_says_why_and_what_to_do(tmp_path):
+    assert ignored(tmp_path, environment()) == ""
+    stored(tmp_path)
+    assert ignored(tmp_path, environment()) == ""
+    stored(tmp_path, environment=encode(replace(environment(), fingerprint="another", cpu="Other CPU")))
+    other = ignored(tmp_path, environment())
+    stored(tmp_path, schema=SCHEMA + 1)
+    schema = ignored(tmp_path, environment())
+    (tmp_path / calibrate.FILE).write_text("{")
+    broken = ignored(tmp_path, environment())
+    versions = {**environment().versions, "onnxruntime": "0.0.1"}
+    stored(tmp_path, environment=encode(replace(environment(), versions=versions)))
+    old = ignored(tmp_path, environment())
+    for text, words in ((other, "Other CPU"), (schema, "schema"), (broken, "can be read"), (old, "onnxruntime 0.0.1")):
+        assert words in text and "ignored" in text and "--calibrate" in text and "\n" not in text
+
+
+def test_optimize_says_that_it_ignores_a_calibration(dovetail, digits, environment):
+    folder = Path(environment["DOVETAIL_CACHE"]) / "calibration"
+    folder.mkdir(parents=True)
+    (folder / calibrate.FILE).write_text("not a calibration")
+    run = dovetail("optimize", digits / "digits.onnx", "--budget", "10s", "--out", "fit")
+    said = [line for line in run.stderr.splitlines() if "is ignored" in line]
+    assert len(said) == 1 and "devices probe --calibrate" in said[0]
+
+
+def test_networks_without_a_trace_are_counted_with_their_reason(tmp_path, digits):
+    setting = calibrate.Setting(runtime="onnxruntime", form="float", format="onnx", options={"threads": 1})
+    (tmp_path / "text.onnx").write_text("no model")
+
+    def file(network, path="", failure=""):
+        return ProbeFile(network=network, kind="k", form="float", format="onnx", path=str(path), failure=failure)
+
+    files = [
+        file("absent", failure="nothing in it can be quantised"),
+        file("broken", tmp_path / "text.onnx"),
+        file("good", digits / "digits.onnx"),
+    ]
+    journal = calibrate._Journal(tmp_path / "traces.jsonl")
+    started = time.monotonic()
+    limits = calibrate._Limits(deadline=started + 100, end=started + 100)
+    found = calibrate._profile_all(setting, files, journal, limits, tmp_path, lambda: None)
+    assert list(journal.of(setting)) == ["good"]
+    assert [one.network for one in found] == ["absent", "broken"] and {one.setting for one in found} == {str(setting)}
+    assert found[0].reason == "nothing in it can be quantised" and found[1].reason
+    limits = calibrate._Limits(deadline=started, end=started + 100)
+    late = calibrate._profile_all(setting, [file("late", digits / "digits.onnx")], journal, limits, tmp_path, lambda: None)
+    assert [(one.network, one.reason) for one in late] == [("late", calibrate.OUT_OF_TIME)]
+
+
+def test_what_a_calibration_lacks_is_shown_by_setting_and_reason():
+    left_out = [LeftOut(setting="litert, int8, 2 threads", network=f"n{i}", reason="no such operator") for i in range(3)]
+    left_out.append(LeftOut(setting="litert, int8, 2 threads", network="late", reason=calibrate.OUT_OF_TIME))
+    made = Calibration(environment=environment(), date="2026-01-01", traces=(), left_out=tuple(left_out))
+    out = io.StringIO()
+    render_machine(describe_machine(), made, Console(file=out, width=100))
+    line = next(line for line in out.getvalue().splitlines() if line.startswith("litert, int8"))
+    assert "4 networks" in line and "3 × no such operator" in line
+    assert f"1 × {calibrate.OUT_OF_TIME}" in " ".join(out.getvalue().split())

@@ -20,7 +20,8 @@ from dovetail.pipeline.describe import Request, describe
 from dovetail.pipeline.job import Job
 from dovetail.pipeline.optimize import _space
 from dovetail.pipeline.trials import Trials
-from dovetail.search.race import Goal, Race
+from dovetail.search.goal import Goal
+from dovetail.search.race import Race
 from dovetail.search.space import Proposal
 
 HALVES_FIVE_TIMES = """

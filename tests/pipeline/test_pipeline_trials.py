@@ -9,7 +9,8 @@ from dovetail.core.errors import ModelError
 from dovetail.core.outcome import Fate
 from dovetail.core.recipe import Recipe, freeze
 from dovetail.pipeline.trials import Trials, spread
-from dovetail.search.race import Goal, Race
+from dovetail.search.goal import Goal
+from dovetail.search.race import Race
 from dovetail.search.space import Proposal, spec
 
 

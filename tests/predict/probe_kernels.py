@@ -57,7 +57,7 @@ def traces(count: int, seed: int = 0, noise: float = 0.03) -> Sequence[Trace]:
         found.append(
             Trace(
                 network=f"net-{number}", kind="made", form="float", runtime="onnxruntime", options={"threads": 1}, threads=1,
-                call_s=call_s, io_bytes=1e4, kernels=kernels,
+                call_s=call_s, kernels=kernels,
             )
         )  # fmt: skip
     return found

@@ -16,8 +16,9 @@ from dovetail.predict.llm_engine import engine
 from dovetail.predict.llm_memory import judge_fit
 from dovetail.predict.llm_offline import offline
 from dovetail.predict.llm_serving import serving
-from dovetail.predict.llm_setting import Setting, machine
+from dovetail.predict.llm_setting import Setting, link_note, machine
 from dovetail.predict.llm_shapes import shapes
+from dovetail.predict.llm_storage import label, multiplied_in, outside_experts, quantisation, stored
 from dovetail.predict.llm_stream import Streamed, stream
 from dovetail.workloads.architectures import architecture
 
@@ -93,8 +94,46 @@ def test_cutting_a_model_over_devices_shortens_a_step_by_less_than_their_number(
     eight_bits = {"common_bytes": 1.0, "expert_bytes": 1.0, "cache_bytes": 1.0, "concurrency": 8.0}
     two, eight = (serve(sizes, facts, setting(devices=count, **eight_bits), vllm).tpot_s[0] for count in (2.0, 8.0))
     assert two / 4 < eight < two
-    slow = scaled(facts, link_bytes_per_s=1 / 20)
+    slow = scaled(facts, pair_bytes_per_s=1 / 20, all_bytes_per_s=1 / 20)
     assert serve(sizes, slow, setting(devices=8.0, **eight_bits), vllm).tpot_s[0] > eight
+
+
+def test_a_group_talks_over_the_links_between_its_members():
+    facts = machine([device("Instinct MI300X")], ["fp16"])
+    rates = [facts.link_bytes_per_s(np.full(1, count))[0] / 1e9 for count in (2.0, 4.0, 8.0)]
+    assert rates == [64, 192, 448]
+    switched = machine([device("H100 SXM 80GB")], ["fp16"])
+    assert [switched.link_bytes_per_s(np.full(1, count))[0] / 1e9 for count in (2.0, 8.0)] == [450, 450]
+
+
+def test_devices_without_a_link_talk_over_the_hosts_and_that_is_said():
+    # PCIe 3.0 x16: 16 GB/s one direction.
+    old = device("V100 PCIe 16GB")
+    assert machine([old], ["fp16"]).link_bytes_per_s(np.full(1, 2.0))[0] == 16e9
+    assert "16 GB/s (assumed)" in link_note(old, 2) and not link_note(old, 1)
+    assert not link_note(device("H100 SXM 80GB"), 8)
+    bridged = machine([device("A30")], ["fp16"])
+    assert [bridged.link_bytes_per_s(np.full(1, count))[0] / 1e9 for count in (2.0, 4.0)] == [100, 32]
+    assert "joins two" in link_note(device("A30"), 4) and not link_note(device("A30"), 2)
+
+
+def test_a_precision_is_stored_and_multiplied_as_in_the_fitted_runs():
+    a100, b200 = device("A100 SXM 80GB"), device("B200 SXM")
+    assert [quantisation(b200, name) for name in ("bf16", "fp16", "fp8", "int4")] == ["", "", "fp8", "nvfp4"]
+    # The 4-bit integer units of an A100 are not used: weights alone are packed, and multiplied in 16 bits.
+    assert quantisation(a100, "int4") == "int4_wo" and multiplied_in(a100, "int4_wo") == "fp16"
+    assert multiplied_in(b200, "nvfp4") == "int4" and multiplied_in(device("H100 SXM 80GB"), "nvfp4") == "fp16"
+    assert multiplied_in(b200, "fp8") == "fp8" and multiplied_in(a100, "fp8") == "fp16"
+    assert [label(name) for name in ("", "fp8_block", "int4_wo")] == ["bf16", "fp8", "int4_wo"]
+    with pytest.raises(InputError, match="fp32"):
+        quantisation(a100, "fp32")
+
+
+def test_scales_caches_and_what_is_no_expert_count_as_stored():
+    weights, cache = stored(["", "fp8", "nvfp4"])
+    assert weights.tolist() == [2.0, 1.0, 0.5625] and cache.tolist() == [2.0, 1.0, 1.0]
+    mixture, plain = architecture("gpt-oss-120b"), architecture("Llama-3-8B")
+    assert outside_experts([mixture, plain, mixture], np.array([0.5625, 0.5625, 1.0])).tolist() == [2.0, 0.5625, 1.0]
 
 
 def test_requests_that_the_memory_does_not_hold_wait():

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from dovetail.predict.op_table import Family, OpTable, op_table
+from dovetail.predict.family import Family
+from dovetail.predict.op_table import OpTable, op_table
 from dovetail.workloads.analyze import analyze
 
 

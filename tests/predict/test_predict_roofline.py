@@ -114,7 +114,7 @@ def test_a_greater_batch_spreads_the_overhead() -> None:
 def test_a_large_product_lies_in_the_interval_of_what_was_measured() -> None:
     # stas00/ml-engineering compute/accelerator/README.md: 794.5 TFLOP/s in bf16 on H100 SXM, 271.2 on A100 SXM.
     for name, tflops in (("H100 SXM", 794.5), ("A100 SXM 80GB", 271.2)):
-        found = predict(work(product(8192, 8192, 8192)), named(name), Setting(precision="bf16")).latency_s
+        found = predict(work(product(8192, 8192, 8192)), named(name), Setting(precision="bf16"), ()).latency_s
         assert found is not None and found.low < 2 * 8192**3 / (tflops * 1e12) < found.high
 
 
@@ -231,3 +231,31 @@ def test_unknown_activations_leave_the_memory_unknown_unless_weights_decide() ->
     assert predict(work(product(8, 8, 8), peak=None), gpu()).fits is Answer.UNKNOWN
     assert predict(work(product(1, 131072, 131072), peak=None), gpu()).fits is Answer.NO
     assert np.isnan(predict_many(work(product(8, 8, 8), peak=None), [gpu()]).need.value).all()
+
+
+def test_a_range_that_is_assumed_states_no_coverage() -> None:
+    table = work(product(1024, 1024, 1024))
+    nvidia, other = predict(table, gpu()), predict(table, gpu(vendor="AMD"))
+    assert nvidia.latency_s is not None and nvidia.latency_s.coverage == 0.9
+    assert other.latency_s is not None and other.latency_s.coverage is None
+    assert "no rows of other GPUs" in other.latency_s.source.ref
+    assert other.throughput_per_s is not None and other.throughput_per_s.coverage is None
+    for found in (nvidia.energy_j, nvidia.memory_bytes, other.energy_j):
+        assert found is not None and found.coverage is None
+    assert nvidia.energy_j is not None and nvidia.energy_j.source.kind is SourceKind.ASSUMED
+
+
+def test_more_weights_than_any_that_ran_on_a_chip_cannot_be_told_to_fit() -> None:
+    small, large = work(product(1, 1024, 1024)), work(*(product(1, 16384, 16384, f"l{i}") for i in range(40)))
+    assert predict(small, named("Hailo-8")).fits is Answer.YES
+    found = predict(large, named("Hailo-8"))
+    assert found.fits is Answer.UNKNOWN and any("more weights than any network" in note for note in found.notes)
+
+
+def test_a_microcontroller_is_told_in_the_types_that_were_measured() -> None:
+    table = work(product(1, 64, 64))
+    for precision, told in (("int8", True), ("fp32", True), ("bf16", False), ("int4", False)):
+        found = predict(table, named("STM32H7A3"), Setting(precision=precision))
+        assert (found.latency_s is not None and "tiny" in found.latency_s.source.ref) is told
+    assert any("clock is not stated" in note for note in predict(table, named("RA8D1")).notes)
+    assert not any("clock" in note for note in predict(table, named("STM32H7A3")).notes)

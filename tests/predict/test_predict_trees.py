@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from dovetail.predict.trees import Trees
+from dovetail.predict.trees import Trees, mean
 
 
 def _two() -> Trees:
@@ -35,3 +35,31 @@ def test_no_trees_say_the_start() -> None:
     none = Trees(start=2.5, features=np.zeros((0, 3), dtype=int), thresholds=np.zeros((0, 3)), leaves=np.zeros((0, 8)))
     assert none(np.zeros((4, 2))).tolist() == [2.5] * 4
     assert Trees.of_json(none.to_json())(np.zeros((1, 2))).tolist() == [2.5]
+
+
+def test_known_columns_can_be_put_in_once() -> None:
+    rng = np.random.default_rng(1)
+    trees = Trees(
+        start=0.5,
+        features=rng.integers(0, 5, (40, 4)),
+        thresholds=rng.normal(size=(40, 4)),
+        leaves=rng.normal(size=(40, 16)),
+    )
+    x = rng.normal(size=(700, 5))
+    some, others = ({1: 0.3, 3: -2.0}, {1: -1.0, 3: 5.0})
+    answers = []
+    for values in (some, others):
+        fixed = x.copy()
+        for column, value in values.items():
+            fixed[:, column] = value
+        answers.append(trees(fixed))
+        assert trees.given(values)(x) == pytest.approx(answers[-1])
+    assert mean([trees.given(some), trees.given(others)])(x) == pytest.approx((answers[0] + answers[1]) / 2)
+    with pytest.raises(ValueError, match="ask the same"):
+        mean([trees, trees.given(some)])
+
+
+def test_many_rows_are_answered_as_each_alone() -> None:
+    x = np.random.default_rng(2).normal(3, 4, (1100, 2))
+    assert _two()(x) == pytest.approx([float(_two()(row[None])[0]) for row in x])
+    assert _two()(x[:0]).shape == (0,)

@@ -11,7 +11,17 @@ import numpy as np
 from dovetail.core.certificate import Certificate, Verdict
 from dovetail.core.explanation import Cause, Explanation, GroupTime
 from dovetail.core.measurement import Environment, Interval, Measurement
-from dovetail.core.outcome import CandidateRecord, Fate, FitResult, FitStatus, Infeasible, LedgerRow, Quality
+from dovetail.core.outcome import (
+    CandidateRecord,
+    Fate,
+    FitResult,
+    FitStatus,
+    Infeasible,
+    LayerWidth,
+    LedgerRow,
+    MadeStep,
+    Quality,
+)
 from dovetail.core.profile import KernelTime, Profile
 from dovetail.core.recipe import PassSpec, Recipe, freeze
 from dovetail.core.workload import Op, Workload
@@ -344,6 +354,23 @@ def fit(n: int = 36) -> FitResult:
         command="dovetail optimize resnet20_cifar10.onnx --data cifar10_test.npz --metric accuracy --max-drop 1pp --out fit",
         seconds=352.0,
     )
+
+
+def pruned() -> FitResult:
+    """An answer whose network was made smaller and trained."""
+    rng = np.random.default_rng(4)
+    steps = (
+        PassSpec(name="prune_blocks", params=freeze({"count": 4})),
+        PassSpec(name="distil", params=freeze({"epochs": 12})),
+    )
+    result = fit()
+    smaller = replace(winner(rng), recipe=recipe("onnxruntime", *steps, INT8), label="blocks −4 → 12 epochs → int8")
+    widths = (LayerWidth(layer="layer3.7.conv1", before=4, after=2), LayerWidth(layer="layer3.8.conv1", before=2, after=2))
+    made = (
+        MadeStep(step=str(steps[0]), seconds=1.2, size_bytes=9e5, layers=widths),
+        MadeStep(step=str(steps[1]), seconds=240.0, size_bytes=9e5, loss=tuple((float(i), 2.0 / i) for i in range(1, 13))),
+    )
+    return replace(result, winner=smaller.recipe.key, candidates=(*result.candidates, smaller), made=made)
 
 
 def without_data() -> FitResult:

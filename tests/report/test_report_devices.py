@@ -34,7 +34,7 @@ def test_a_list_has_a_row_a_device_and_marks_what_nobody_read() -> None:
 def test_a_narrow_list_keeps_names_whole_and_says_what_it_leaves_out() -> None:
     text = shown(report.render_list, [DEVICES["H100 SXM 80GB"], DEVICES["Hailo-8"]], width=80)
     assert "H100 SXM 80GB" in text and "Hailo-8" in text and "rent" not in text.splitlines()[0]
-    assert "110 columns show fp32, rent, deployment too" in " ".join(text.split())
+    assert re.search(r"\d+ columns show fp32, rent, deployment too\.", " ".join(text.split()))
 
 
 @pytest.mark.parametrize("column", ["memory", "price", "power", "year", "16bit", "rent"])

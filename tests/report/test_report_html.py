@@ -165,3 +165,14 @@ def test_ceilings_are_drawn_only_when_given() -> None:
 def test_unwritable_path_is_one_clear_error(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="cannot be written"):
         write_html(sample.fit(1), tmp_path / "absent" / "report.html")
+
+
+def test_how_a_smaller_network_was_made_is_told_step_by_step():
+    text = text_of(render_html(sample.pruned()))
+    assert "How the answer was made" in text and "prune_blocks(count=4)" in text
+    assert "2 of 6 units" in text and "layer3.7.conv1" in text
+    assert "Networks on the way" in text and "training loss" in text
+
+
+def test_without_such_steps_nothing_is_said_of_them():
+    assert "How the answer was made" not in text_of(render_html(sample.fit()))

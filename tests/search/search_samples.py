@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dovetail.core.measurement import Environment, Interval, Measurement
 from dovetail.core.outcome import CandidateRecord, Fate, Infeasible, Quality
 from dovetail.core.protocols import Knob
-from dovetail.search.race import Goal, Race, Strategy
+from dovetail.search.goal import Goal, Strategy
+from dovetail.search.race import Race
 from dovetail.search.space import Proposal, Traits, enumerate_space
 
 KNOBS = {

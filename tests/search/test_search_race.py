@@ -9,7 +9,8 @@ from dovetail.core.estimate import Estimate
 from dovetail.core.outcome import Fate
 from dovetail.core.protocols import Knob
 from dovetail.core.source import Source, SourceKind
-from dovetail.search.race import Goal, Race, Strategy, certification_chance
+from dovetail.search.goal import Goal, Strategy
+from dovetail.search.race import Race
 from dovetail.search.space import enumerate_space
 
 
@@ -244,21 +245,7 @@ def test_baselines_are_no_finalists():
     assert labels(subject, subject.baselines()) == ["original"]
 
 
-# -- the chance of a certificate -----------------------------------------------------------------------------------------
-
-
-def test_the_chance_grows_with_data_and_margin_and_falls_with_the_drop():
-    base = certification_chance(drop(0.004, 0.004), 0.01, 2000)
-    assert certification_chance(drop(0.004, 0.004), 0.01, 8000) > base
-    assert certification_chance(drop(0.004, 0.004), 0.02, 2000) > base
-    assert certification_chance(drop(0.008, 0.004), 0.01, 2000) < base
-    assert 0 <= base <= 1
-
-
-def test_the_chance_at_its_ends():
-    assert certification_chance(drop(0.0, 0.0), 0.01, 1000) == pytest.approx(1.0)
-    assert certification_chance(drop(0.05, 0.0), 0.01, 1000) == pytest.approx(0.0)
-    assert certification_chance(drop(0.0), 0.01, 0) == 0.0
+# -- what became of it -------------------------------------------------------------------------------------------------
 
 
 def test_fates_cover_the_whole_space_with_a_reason_each():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dovetail.advise.offer import Offer
-from dovetail.core.advice import Change
+from dovetail.core.advice import Change, Option
 from dovetail.core.estimate import Estimate
 
 WORTH = 1.03
@@ -35,6 +35,13 @@ def _gain(before: Offer, after: Offer) -> float | None:
 
 def _ratio(first: Estimate | None, second: Estimate | None) -> float | None:
     return None if first is None or second is None else first.value / second.value
+
+
+def broken(before: Option, after: Option) -> str:
+    """Requirements that a change breaks, with what was compared, in words; empty for none."""
+    already = {item.requirement for item in before.judged if item.standing.excludes}
+    lost = [item for item in after.judged if item.standing.excludes and item.requirement not in already]
+    return "; ".join(f"it breaks {item.requirement}: {item.why}" for item in lost)
 
 
 def best(changes: Sequence[Change | None]) -> tuple[Change, ...]:

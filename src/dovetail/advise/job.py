@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from dovetail.advise.work import CnnWork, LlmWork, RecommenderWork, TrainingWork
-from dovetail.core.device import DTYPES, Kind
+from dovetail.advise.yaml_file import read_yaml
+from dovetail.core.device import DTYPES, LEAST_DEPLOYMENT, Kind
 from dovetail.core.errors import InputError
 from dovetail.core.units import parse_quantity
 
@@ -20,12 +20,10 @@ PREFERENCES = ("cost", "latency", "power")
 _QUANTITIES = {
     "latency": "time", "first_token": "time", "within": "time", "memory": "bytes", "power": "power", "host_memory": "bytes",
 }  # fmt: skip
-_LOWEST_LEVEL = {Kind.NPU: 3, Kind.FPGA: 4, Kind.MCU: 4}
-"""Deployment levels that a kind has at least (``docs/devices.md``)."""
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class VolumeJob(_Strict):
@@ -141,8 +139,8 @@ class AdviseJob(_Strict):
             found.append(("within", "workload", "only training has an end; inference has a latency or a throughput"))
         if self.first_token is not None and not isinstance(work, LlmWork):
             found.append(("first_token", "workload", "only a language model has a first token"))
-        if kinds and level and all(_LOWEST_LEVEL.get(kind, 1) > level for kind in kinds):
-            least = min(_LOWEST_LEVEL[kind] for kind in kinds)
+        if kinds and level and all(LEAST_DEPLOYMENT.get(kind, 1) > level for kind in kinds):
+            least = min(LEAST_DEPLOYMENT[kind] for kind in kinds)
             why = f"{', '.join(kinds)} is level {least} at least, not {level}"
             found.append(("deployment.kinds", "deployment.highest_level", why))
         latency, rate = self.quantity("latency"), self.rate_per_s
@@ -161,15 +159,10 @@ def load_job(path: Path) -> AdviseJob:
     """Reads and checks a job file; the model's path counts from its folder.
 
     Raises:
-        InputError: not there, not YAML, an unknown key, a wrong value, or two keys that contradict each other.
+        InputError: not there, not YAML, an unknown key, a key that is there twice, a wrong value, or two keys that contradict
+            each other.
     """
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as exc:
-        reason = exc.strerror if isinstance(exc, OSError) else "not UTF-8 text"
-        raise InputError(f"cannot be read: {reason}", where=str(path)) from exc
-    except yaml.YAMLError as exc:
-        raise InputError(f"not YAML: {getattr(exc, 'problem', exc)}", where=str(path)) from exc
+    data, _ = read_yaml(path)
     if not isinstance(data, Mapping):
         raise InputError("a job file is a list of `key: value` lines", where=str(path))
     job = parse_job(data, str(path))

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dovetail.core.device import Device, Kind
-from dovetail.core.estimate import Estimate
+from dovetail.core.device import IDLE_SHARE, Device, Kind
+from dovetail.core.estimate import Estimate, joint_coverage
 from dovetail.core.source import Source, SourceKind
 
 HOURS_PER_MONTH = 730.0
 LIFE_MONTHS = 36.0
 """Over which a purchase price is spread (assumed)."""
-IDLE_SHARE = (0.25, 0.05, 0.6)
-"""Idle power over the maximum where it is not known: value and ends of the interval (assumed)."""
 SLEEP_SHARE = (0.02, 0.001, 0.25)
-"""The same of a microcontroller, which sleeps between calls: stop modes draw microwatts, sleep modes a quarter (assumed)."""
+"""Idle power over the maximum of a microcontroller, which sleeps between calls: stop modes draw microwatts, sleep
+modes a quarter (assumed)."""
 RUNNING_SHARE = (0.7, 0.4, 1.0)
 """Power in a call over the maximum where no energy is told: value and ends of the interval (assumed)."""
 
-_WATTS = Source(kind=SourceKind.DERIVED, ref="idle power, and power in a call by the share of time that calls take")
+_WATTS = Source(kind=SourceKind.ASSUMED, ref="idle power, and power in a call by the share of time that calls take")
 _MOST = Source(kind=SourceKind.DERIVED, ref="maximum power times the number of devices")
 _MONEY = Source(kind=SourceKind.DERIVED, ref="rent for 730 h, or purchase price over 36 months and electricity")
 
@@ -33,7 +32,10 @@ def scaled(found: Estimate, factor: float, source: Source | None = None) -> Esti
 
 def product(first: Estimate, second: Estimate, source: Source) -> Estimate:
     """Of two positive estimates, low ends and high ends together (the widest case)."""
-    return Estimate(value=first.value * second.value, low=first.low * second.low, high=first.high * second.high, source=source)
+    return Estimate(
+        value=first.value * second.value, low=first.low * second.low, high=first.high * second.high, source=source,
+        coverage=joint_coverage(first, second),
+    )  # fmt: skip
 
 
 def most_w(device: Device, devices: Estimate) -> Estimate | None:
@@ -58,7 +60,7 @@ def average_w(device: Device, devices: Estimate, running_w: Estimate | None, use
     found = (running_w.value, running_w.low, running_w.high) if running_w else tuple(share * top for share in RUNNING_SHARE)
     shares = (used.value, used.low, used.high) if used else (1.0, 1.0, 1.0)
     mean = [rest + max(0.0, min(top, run) - rest) * share for rest, run, share in zip(idle, found, shares, strict=True)]
-    each = Estimate(value=mean[0], low=min(mean), high=max(mean), source=_WATTS)
+    each = Estimate(value=mean[0], low=min(mean), high=max(mean), source=_WATTS, coverage=None)
     # More devices share the same work: their number and the share that each is used go against each other.
     return scaled(each, devices.value)
 
@@ -101,6 +103,6 @@ def bill(device: Device, devices: Estimate, watts: Estimate | None, basis: str, 
     power = scaled(watts, HOURS_PER_MONTH / 1000 * usd_per_kwh)
     monthly = Estimate(
         value=bought.value / LIFE_MONTHS + power.value, low=bought.low / LIFE_MONTHS + power.low,
-        high=bought.high / LIFE_MONTHS + power.high, source=_MONEY,
+        high=bought.high / LIFE_MONTHS + power.high, source=_MONEY, coverage=joint_coverage(bought, power),
     )  # fmt: skip
     return Bill(usd_per_month=monthly, purchase_usd=bought, basis="bought")

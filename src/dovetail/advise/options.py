@@ -10,7 +10,7 @@ from dovetail.advise.offer import Offer
 from dovetail.advise.requirements import judge
 from dovetail.advise.work import LlmWork, TrainingWork
 from dovetail.core.advice import Option
-from dovetail.core.estimate import Estimate
+from dovetail.core.estimate import Estimate, joint_coverage
 from dovetail.core.prediction import Prediction
 from dovetail.core.source import Source, SourceKind
 
@@ -53,9 +53,13 @@ def option(offer: Offer, job: AdviseJob) -> Option:
         basis=cost.basis,
         binds=predicted.binds,
         deployment=None if device.deployment is None else round(device.deployment.value),
-        notes=tuple(note for note in (*predicted.notes, offer.missing, cost.missing) if note),
+        notes=tuple(note for note in (_told_by(predicted), *predicted.notes, offer.missing, cost.missing) if note),
     )
     return judge(found, offer, job)
+
+
+def _told_by(predicted: Prediction) -> str:
+    return f"time told by: {predicted.model}" if predicted.model else ""
 
 
 def _exactly(number: float) -> Estimate:
@@ -75,7 +79,7 @@ def _devices(offer: Offer, job: AdviseJob) -> tuple[Estimate | None, str]:
     if rate is None:
         return None, "unknown"
     counts = [max(1, math.ceil(wanted / (job.utilisation * end))) * offer.group for end in (rate.value, rate.high, rate.low)]
-    found = Estimate(value=counts[0], low=counts[1], high=counts[2], source=_COUNT)
+    found = Estimate(value=counts[0], low=counts[1], high=counts[2], source=_COUNT, coverage=rate.coverage)
     return found, "rate" if counts[0] > offer.group else memory
 
 
@@ -90,7 +94,7 @@ def _used(rate: Estimate | None, job: AdviseJob) -> Estimate | None:
     if rate is None or wanted is None or isinstance(job.workload, LlmWork | TrainingWork):
         return None
     value, low, high = (min(1.0, wanted / end) for end in (rate.value, rate.high, rate.low))
-    return Estimate(value=value, low=low, high=high, source=_USED)
+    return Estimate(value=value, low=low, high=high, source=_USED, coverage=rate.coverage)
 
 
 def _running(predicted: Prediction, group: int) -> Estimate | None:
@@ -99,7 +103,8 @@ def _running(predicted: Prediction, group: int) -> Estimate | None:
     if energy is None or rate is None:
         return None
     ends = [energy.value * rate.value / group, energy.low * rate.high / group, energy.high * rate.low / group]
-    return Estimate(value=ends[0], low=min(ends), high=max(ends), source=energy.source)
+    coverage = joint_coverage(energy, rate)
+    return Estimate(value=ends[0], low=min(ends), high=max(ends), source=energy.source, coverage=coverage)
 
 
 def _total(monthly: Estimate | None, offer: Offer) -> Estimate | None:
@@ -121,4 +126,4 @@ def _per_million(monthly: Estimate | None, total: Estimate | None, rate: Estimat
         return None
     ends = (monthly.value / rate.value, monthly.low / rate.high, monthly.high / rate.low)
     value, low, high = (end * 1e6 / _SECONDS_PER_MONTH for end in ends)
-    return Estimate(value=value, low=low, high=high, source=_COST)
+    return Estimate(value=value, low=low, high=high, source=_COST, coverage=joint_coverage(monthly, rate))

@@ -8,10 +8,10 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any
 
-import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from dovetail.advise.scenario import Scenario, Split, Team, Traffic, team
+from dovetail.advise.yaml_file import read_yaml
 from dovetail.core.errors import InputError
 
 
@@ -120,20 +120,7 @@ def load_scenario(path: Path) -> Scenario:
         InputError: not there, not YAML, a key that is unknown, missing or there twice, an impossible number, or keys that
             contradict each other.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-        tree = yaml.compose(text, Loader=yaml.SafeLoader)
-        lines = dict(_lines(tree, (), path))
-        document = yaml.safe_load(text)
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        raise InputError(f"cannot be read: {reason}", where=str(path)) from error
-    except (yaml.YAMLError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        mark = getattr(error, "problem_mark", None)
-        where = f"{path}, line {mark.line + 1}" if mark else str(path)
-        raise InputError(f"not YAML: {getattr(error, 'problem', None) or error}", where=where) from error
+    document, lines = read_yaml(path)
     if not isinstance(document, Mapping):
         raise InputError("a scenario file has the key `machine`", where=str(path), hint="see docs/scenario.md for one to copy")
     try:
@@ -144,20 +131,6 @@ def load_scenario(path: Path) -> Scenario:
         line = lines.get(tuple(keys[0].split(".")))
         raise InputError(f"{' and '.join(keys)}: {rule}", where=f"{path}, line {line}" if line else str(path))
     return _scenario(file, path)
-
-
-def _lines(node: yaml.Node | None, at: tuple[str, ...], path: Path) -> Iterator[tuple[tuple[str, ...], int]]:
-    """The line of every key; a key that comes twice would silently win over the first."""
-    if not isinstance(node, yaml.MappingNode):
-        return
-    seen: dict[str, int] = {}
-    for key, value in node.value:
-        name, line = str(key.value), key.start_mark.line + 1
-        if name in seen:
-            raise InputError(f"{name!r} occurs twice, first in line {seen[name]}", where=f"{path}, line {line}")
-        seen[name] = line
-        yield (*at, name), line
-        yield from _lines(value, (*at, name), path)
 
 
 def _fault(error: ValidationError, lines: Mapping[tuple[str, ...], int], path: Path) -> InputError:

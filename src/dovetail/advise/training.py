@@ -31,7 +31,7 @@ _TYPES = ("bf16", "fp16")
 _FAST_LINK = 1e11
 _SLOW_LINK = "no link above 100 GB/s is known between several of it: its MFU may lie below the range"
 
-_SOURCE = Source(kind=SourceKind.DERIVED, ref="6 N D FLOP over peak x MFU of 0.3 to 0.5 (assumed)")
+_SOURCE = Source(kind=SourceKind.ASSUMED, ref="6 N D FLOP over peak x MFU of 0.3 to 0.5 (assumed)")
 
 
 def offer(device: Device, job: AdviseJob, work: TrainingWork) -> Offer:
@@ -64,7 +64,7 @@ def offer(device: Device, job: AdviseJob, work: TrainingWork) -> Offer:
             notes=(_SLOW_LINK,) if dtype and number > 1 and not _linked(device) else (),
         ),
         group=number,
-        duration_s=Estimate(value=times[0], low=times[2], high=times[1], source=_SOURCE) if times else None,
+        duration_s=_range(times[0], times[2], times[1]) if times else None,
         wanted_devices=count,
         group_by="memory size" if by_memory else "time" if number > 1 else "one is enough",
         missing="" if dtype else "no time can be told: its peak in 16 bits is not known",
@@ -89,16 +89,22 @@ def _by_time(job: AdviseJob, alone_s: list[float], needed: int | None) -> Estima
         return None
     within, least = job.quantity("within"), needed or 1
     value, high, low = (max(least, math.ceil(seconds / within)) if within else least for seconds in alone_s)
-    return Estimate(value=value, low=low, high=high, source=_SOURCE)
+    return _range(value, low, high)
+
+
+def _range(value: float, low: float, high: float) -> Estimate:
+    """Its ends are those of the MFU."""
+    return Estimate(value=value, low=low, high=high, source=_SOURCE, coverage=None)
 
 
 def _state(work: TrainingWork, number: int) -> Estimate:
     value, low, high = (size * work.parameters / number for size in BYTES_PER_PARAMETER)
-    return Estimate(value=value, low=low, high=high, source=Source(kind=SourceKind.DERIVED, ref="16 to 18 bytes a parameter"))
+    source = Source(kind=SourceKind.DERIVED, ref="16 to 18 bytes a parameter")
+    return Estimate(value=value, low=low, high=high, source=source, coverage=None)
 
 
 def _rate(rates: list[float]) -> Estimate | None:
-    return Estimate(value=rates[0], low=rates[1], high=rates[2], source=_SOURCE) if rates else None
+    return _range(rates[0], rates[1], rates[2]) if rates else None
 
 
 def _reason(device: Device, state: Estimate, number: int) -> str:

@@ -7,7 +7,23 @@ import sys
 
 import typer
 
-from dovetail.cli import advise, analyze, bench, devices, doctor, explain, export, init, optimize, predict, scenario, verify
+from dovetail.cli import (
+    advise,
+    analyze,
+    bench,
+    devices,
+    doctor,
+    explain,
+    export,
+    init,
+    optimize,
+    pack,
+    predict,
+    scenario,
+    train,
+    unpack,
+    verify,
+)
 from dovetail.core.errors import DovetailError
 
 app = typer.Typer(
@@ -23,7 +39,7 @@ _FULL = dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EROFS), "cannot be writ
 _STORAGE = {**_FULL, **dict.fromkeys((errno.EACCES, errno.EPERM), "cannot be used")}
 """Errors of the file system that only the user can do something about, and what they mean."""
 
-for _verb in (optimize, analyze, predict, advise, scenario, bench, explain, verify, export, init, doctor):
+for _verb in (optimize, train, analyze, predict, advise, scenario, bench, explain, verify, export, pack, unpack, init, doctor):
     # The mark \b keeps the lines of the examples as they are.
     app.command(name=_verb.__name__.rpartition(".")[2], epilog="\b\n" + _verb.EXAMPLES.replace("\n\n", "\n"))(_verb.command)
 app.add_typer(devices.app, name="devices", epilog="\b\n" + devices.EXAMPLES.replace("\n\n", "\n"))

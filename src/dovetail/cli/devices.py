@@ -51,7 +51,9 @@ _PROBE = """Examples:
 
   dovetail devices probe
 
-  dovetail devices probe --calibrate
+  dovetail devices probe --calibrate                         (processor and first GPU, within five minutes)
+
+  dovetail devices probe --calibrate --device cuda:0         (that GPU alone, about a minute)
 
   dovetail devices probe --export board.json                 (predict it elsewhere: dovetail predict --calibration board.json)
 """
@@ -134,26 +136,35 @@ def add(
 
 def probe(
     calibrate: Annotated[bool, typer.Option("--calibrate", help="Measure, up to five minutes; goes on where stopped.")] = False,
+    device: Annotated[str | None, typer.Option(help="Calibrate only this: cpu, or cuda:0 and the like.")] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Calibrate anew instead of going on.")] = False,
     export: Annotated[Path | None, typer.Option(help="Write the calibration to a file, for use elsewhere.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the file of --export.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
     json: Json = False,
 ) -> None:
-    """Describe this machine: processor, cores, caches, memory; with --calibrate also what its runtimes reach."""
+    """Describe this machine: processor, memory, disks, GPUs, sensors; with --calibrate also what they reach."""
+    from dovetail.core.errors import InputError
     from dovetail.devices.local import this_machine
     from dovetail.pipeline import predicting, probing
     from dovetail.report.devices import one_to_json, render_one
+    from dovetail.report.machine import render_machine
+    from dovetail.report.machine import to_json as machine_to_json
 
     if calibrate or fresh:
-        probing.calibrate_here(common.progress(quiet, None), fresh=fresh)
+        probing.calibrate_here(common.progress(quiet, None), device=device, fresh=fresh)
+    elif device is not None:
+        raise InputError("--device says what to calibrate", hint="add --calibrate")
     if export is not None:
         probing.export(export, force=force)
-    found = predicting.with_rates(this_machine(), probing.known())
+    stored = probing.known()
+    found = predicting.with_rates(this_machine(), stored)
+    machine = probing.describe_machine()
     if json:
-        common.print_json(one_to_json(found))
+        common.print_json({**one_to_json(found), **machine_to_json(machine, stored)})
     else:
         render_one(found, common.console())
+        render_machine(machine, stored, common.console())
 
 
 def _kind(text: str) -> Kind:

@@ -17,6 +17,8 @@ EXAMPLES = """Examples:
 
   dovetail optimize model.onnx                  (no data: lossless recipes only, quality not certified)
 
+  dovetail optimize model.onnx --data data.npz --max-drop 1pp --train train.npz --train-budget 30m
+
   dovetail optimize --job fit.yaml --limit latency_p99=5ms --limit memory=200MB
 """
 
@@ -28,6 +30,8 @@ def command(
     calibrate: Annotated[str | None, typer.Option(help="Samples for calibration alone.")] = None,
     select: Annotated[str | None, typer.Option(help="Samples that the search selects on.")] = None,
     certify: Annotated[str | None, typer.Option(help="Samples that certify the answer.")] = None,
+    train: Annotated[str | None, typer.Option(help="Samples to train on: prune, distil and quantise with training.")] = None,
+    train_budget: Annotated[str | None, typer.Option(help="Time for training, beside --budget (30m by default).")] = None,
     metric: Annotated[str | None, typer.Option(help="accuracy, top5, f1, spearman, agreement, … or module:function.")] = None,
     max_drop: Annotated[str | None, typer.Option(help="Permitted loss of quality: 1pp, 1%, or a number.")] = None,
     objective: Annotated[str | None, typer.Option(help="latency, throughput, size or memory.")] = None,
@@ -56,6 +60,8 @@ def command(
     given: dict[str, Any] = {
         "model": model,
         "data": _data(data, calibrate, select, certify),
+        "train": train,
+        "train_budget": train_budget,
         "metric": metric,
         "max_drop": max_drop,
         "objective": objective,

@@ -5,13 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from dovetail.core.gpu import GpuCalibration
 from dovetail.core.measurement import Environment
 from dovetail.core.profile import KernelTime
 from dovetail.core.recipe import Scalar
 from dovetail.core.workload import Workload
 
-SCHEMA = 1
-"""Of the file; another number is not read."""
+SCHEMA = 2
+"""Of the file."""
+READ = (1, 2)
+"""Versions of the file that are read. The first had no graphics processors, and is otherwise the same."""
+TRACE_SCHEMA = 1
+"""Of the traces alone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,7 +29,6 @@ class Trace:
         runtime: registry name; ``options`` as in a recipe.
         threads: that it computed with.
         call_s: median seconds of a call.
-        io_bytes: inputs and outputs of a call.
     """
 
     network: str
@@ -34,8 +38,22 @@ class Trace:
     options: Mapping[str, Scalar]
     threads: int
     call_s: float
-    io_bytes: float
     kernels: tuple[KernelTime, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeftOut:
+    """A probe network that has no trace in one setting.
+
+    Attributes:
+        setting: runtime, form and options, in words.
+        network: its name.
+        reason: why not.
+    """
+
+    setting: str
+    network: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,9 +65,11 @@ class Calibration:
         environment: machine and library versions.
         date: ISO, of the last measurement.
         rates: name → measured rate (``memory_bytes_per_s``, ``fp32_flop_per_s``, ``disk_read_bytes_per_s``), SI.
-        traces: of probe networks.
+        traces: of probe networks; none where only a graphics processor was calibrated.
         workloads: network → its operators.
-        seconds: that calibration took.
+        seconds: that calibration of the processor took.
+        gpus: graphics processors that were calibrated.
+        left_out: what the traces lack.
     """
 
     environment: Environment
@@ -58,4 +78,6 @@ class Calibration:
     workloads: Mapping[str, Workload] = field(default_factory=dict)
     rates: Mapping[str, float] = field(default_factory=dict)
     seconds: float = 0.0
+    gpus: tuple[GpuCalibration, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
     schema: int = SCHEMA

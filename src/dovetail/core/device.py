@@ -29,6 +29,20 @@ class Kind(StrEnum):
     MCU = "mcu"
 
 
+DEPLOYMENT = {
+    1: "install a package",
+    2: "a driver and a framework built for it",
+    3: "export the model and compile it with the vendor's compiler",
+    4: "a fixed toolchain: quantised, only its operators",
+    5: "design hardware, or a closed service",
+}
+"""What it takes to get a model onto a device; explained in ``docs/devices.md``."""
+LEAST_DEPLOYMENT = {Kind.NPU: 3, Kind.FPGA: 4, Kind.MCU: 4}
+"""Levels that a kind has at least: a library that runs on a processor as it is still needs a compiler there."""
+IDLE_SHARE = (0.25, 0.05, 0.6)
+"""Idle power over the maximum where it is not known: value and ends of a range (assumed)."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fact:
     """One number about a device, in the SI unit that its holder's name states, and where it comes from."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from dovetail.core.certificate import Certificate
+from dovetail.core.energy import MeasuredEnergy
 from dovetail.core.explanation import Explanation
 from dovetail.core.measurement import Environment, Interval, Measurement
 from dovetail.core.profile import Profile
@@ -65,6 +66,7 @@ class CandidateRecord:
 
     Attributes:
         notes: what its passes had to adjust.
+        energy: of a sample, where a meter could be read.
     """
 
     recipe: Recipe
@@ -83,6 +85,7 @@ class CandidateRecord:
     certificates: tuple[Certificate, ...] = ()
     explanation: Explanation | None = None
     notes: tuple[str, ...] = ()
+    energy: MeasuredEnergy | None = None
 
     @property
     def latency_s(self) -> float | None:
@@ -115,6 +118,34 @@ class LedgerRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LayerWidth:
+    """Units of one layer (channels, heads) before and after something was taken away; ``after`` is 0 where all of it went."""
+
+    layer: str
+    before: int
+    after: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MadeStep:
+    """One pass of the answer's recipe.
+
+    Attributes:
+        step: the pass with its parameters.
+        seconds: that it took.
+        size_bytes: of the model file that came out.
+        loss: (epoch, training loss), where it trained.
+        layers: where it took something away.
+    """
+
+    step: str
+    seconds: float
+    size_bytes: float
+    loss: tuple[tuple[float, float], ...] = ()
+    layers: tuple[LayerWidth, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FitResult:
     """The answer of ``dovetail optimize``.
 
@@ -133,6 +164,8 @@ class FitResult:
         artifact: folder that was written, empty when none was.
         runs_alone: the artifact has a ``run.py``, which needs nothing of Dovetail.
         sensitivity: layer → drop it causes alone when quantised, where that was measured.
+        made: how the answer was made, pass by pass.
+        energy_note: how energy was measured, or why it is not known.
     """
 
     status: FitStatus
@@ -160,6 +193,8 @@ class FitResult:
     sensitivity: Mapping[str, float] = field(default_factory=dict)
     command: str = ""
     seconds: float = 0.0
+    energy_note: str = ""
+    made: tuple[MadeStep, ...] = ()
 
     def record(self, key: str) -> CandidateRecord:
         """The candidate with this recipe key.

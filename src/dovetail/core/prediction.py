@@ -50,6 +50,7 @@ class Prediction:
         energy_j: of one sample.
         cost_usd_per_million: of a million samples.
         binds: what limits it; ``None`` when no time can be told.
+        model: what told the time, in words; empty when none can be told.
         notes: what was assumed, and why what is missing is missing.
     """
 
@@ -64,5 +65,6 @@ class Prediction:
     energy_j: Estimate | None
     cost_usd_per_million: Estimate | None
     binds: Binds | None
+    model: str = ""
     per_op: PerOp | None = None
     notes: tuple[str, ...] = ()

@@ -6,15 +6,19 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 from numpy.typing import NDArray
 
+from dovetail.core.energy import EnergyReading
 from dovetail.core.measurement import Environment, Measurement
 from dovetail.core.outcome import Infeasible
 from dovetail.core.profile import Kernel, Profile
 from dovetail.core.recipe import Recipe, Scalar
 from dovetail.core.workload import Workload
+
+if TYPE_CHECKING:
+    from dovetail.core.training import Objective, Schedule, Trained
 
 Array = NDArray[Any]
 Feeds = Mapping[str, Array]
@@ -203,6 +207,37 @@ class Metric(Protocol):
         ...
 
 
+class Trainer(Protocol):
+    """Trains the weights of a model file; structure, names and interface stay."""
+
+    def fit(
+        self,
+        model: Model,
+        *,
+        out: Path,
+        objective: Objective,
+        schedule: Schedule,
+        teacher: Model | None = None,
+        progress: Callable[[float, str], None] | None = None,
+    ) -> Trained:
+        """Writes the trained model to ``out`` and returns it. A killed call, made again, goes on where it was.
+
+        Args:
+            model: an ONNX file.
+            out: file to write.
+            objective: what is minimised.
+            schedule: how.
+            teacher: what distillation terms compare with; takes the same inputs.
+            progress: called with (fraction 0..1, text).
+
+        Raises:
+            InputError: a setting that does not suit the data, or a budget too short for one epoch.
+            DataError: no training data, or labels that the loss cannot use.
+            ModelError: the graph cannot be trained, or the loss became NaN before anything good came of it.
+        """
+        ...
+
+
 class Pass(ABC):
     """One change of a model, made in a child process. Registered under ``dovetail.passes``."""
 
@@ -210,6 +245,8 @@ class Pass(ABC):
     version: ClassVar[int] = 1
     accepts: ClassVar[frozenset[str]] = frozenset({"onnx"})
     needs_calibration: ClassVar[bool] = False
+    trains: ClassVar[bool] = False
+    """Changes weights by training, so it needs ``PassContext.trainer``."""
     lossless: ClassVar[bool] = False
     """Promises outputs equal to the original's within rounding (checked by the framework at 1e-3 relative)."""
     shrinks: ClassVar[bool] = False
@@ -238,6 +275,9 @@ class PassContext:
         note: called with a phrase that users should see beside the result.
         score: drop of a model file on a slice of the selection split, for passes that look at quality.
         cost: seconds per call of a model file as quickly measured or estimated; ``None`` without.
+        trainer: trains model files; ``None`` where nothing can be trained.
+        training: training samples, ``None`` without; they neither select nor certify.
+        original: the model that everything started from, for passes that learn from it.
     """
 
     workdir: Path
@@ -250,6 +290,34 @@ class PassContext:
     note: Callable[[str], None] = lambda text: None
     score: Callable[[Model], float] | None = None
     cost: Callable[[Model], float] | None = None
+    trainer: Trainer | None = None
+    training: Dataset | None = None
+    original: Model | None = None
+
+
+class Meter(ABC):
+    """Sees the energy that is drawn between two moments. Registered under ``dovetail.meters``."""
+
+    name: ClassVar[str]
+    preference: ClassVar[int] = 50
+    """Of several that can be read the one with the lowest number is taken."""
+
+    @abstractmethod
+    def missing(self) -> str | None:
+        """``None`` when it can be read here, else one line that says why not."""
+
+    @property
+    @abstractmethod
+    def scope(self) -> str:
+        """What it sees: ``package-0``, ``VDD_IN``."""
+
+    @abstractmethod
+    def start(self) -> None:
+        """Begins."""
+
+    @abstractmethod
+    def stop(self) -> EnergyReading | None:
+        """Ends; ``None`` when what was drawn since the start cannot be told."""
 
 
 class Bench(Protocol):

@@ -12,8 +12,9 @@ import re
 from dovetail.core.errors import InputError
 
 _TIME = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
-_BYTES = ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1.0, "B"))
-_COUNT = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))
+_BYTES = ((1e18, "EB"), (1e15, "PB"), (1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1.0, "B"))
+_COUNT = ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))
+_ENERGY = ((1e6, "MJ"), (1e3, "kJ"), (1.0, "J"), (1e-3, "mJ"), (1e-6, "µJ"), (1e-9, "nJ"))
 
 _SCALES = {
     "time": {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0},
@@ -28,32 +29,26 @@ _SCALES = {
 
 
 def _scaled(value: float, table: tuple[tuple[float, str], ...], digits: int) -> str:
+    """Rounded first: what rounds to 1000 of a unit is 1 of the next."""
     if math.isnan(value):
         return "unknown"
-    magnitude = abs(value)
-    for scale, unit in table:
-        if magnitude >= scale:
-            return f"{value / scale:.{digits}g} {unit}".rstrip()
-    scale, unit = table[-1]
-    return f"{value / scale:.{digits}g} {unit}".rstrip()
-
-
-def _plain(text: str) -> str:
-    number, _, unit = text.partition(" ")
-    if "e" in number:
+    rounded = float(f"{value:.{digits}g}")
+    scale, unit = next((row for row in table if abs(rounded) >= row[0]), table[-1])
+    number = f"{rounded / scale:.{digits}g}"
+    if "e+" in number:
         number = f"{float(number):.0f}"
     return f"{number} {unit}".rstrip()
 
 
 def time(seconds: float | None, digits: int = 3) -> str:
     """``0.00123`` → ``1.23 ms``; ``None`` and NaN → ``unknown``."""
-    return "unknown" if seconds is None else _plain(_scaled(seconds, _TIME, digits))
+    return "unknown" if seconds is None else _scaled(seconds, _TIME, digits)
 
 
 def duration(seconds: float) -> str:
     """Long spans as people say them: ``95`` → ``1 min 35 s``."""
-    if seconds < 60:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    if round(seconds) < 60:
+        return f"{seconds:.1f} s" if round(seconds, 1) < 10 else f"{seconds:.0f} s"
     minutes, rest = divmod(round(seconds), 60)
     if minutes < 60:
         return f"{minutes} min {rest:02d} s"
@@ -63,16 +58,21 @@ def duration(seconds: float) -> str:
 
 def size(n_bytes: float | None, digits: int = 3) -> str:
     """Decimal bytes: ``1_090_000`` → ``1.09 MB``; ``None`` → ``unknown``."""
-    return "unknown" if n_bytes is None else _plain(_scaled(n_bytes, _BYTES, digits))
+    return "unknown" if n_bytes is None else _scaled(n_bytes, _BYTES, digits)
 
 
 def count(value: float | None, unit: str = "", digits: int = 3) -> str:
     """``41_200_000, "FLOP"`` → ``41.2 MFLOP``; ``None`` → ``unknown``."""
     if value is None:
         return "unknown"
-    text = _plain(_scaled(value, _COUNT, digits))
+    text = _scaled(value, _COUNT, digits)
     number, _, prefix = text.partition(" ")
     return f"{number} {prefix}{unit}".rstrip()
+
+
+def energy(joules: float | None, digits: int = 3) -> str:
+    """``0.0042`` → ``4.2 mJ``; ``None`` → ``unknown``."""
+    return "unknown" if joules is None else _scaled(joules, _ENERGY, digits)
 
 
 def ratio(value: float | None, digits: int = 2) -> str:

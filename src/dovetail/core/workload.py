@@ -70,6 +70,16 @@ class Workload:
     uncounted: Mapping[str, str]
 
     @property
+    def batched_input(self) -> str:
+        """The first input of more than one dimension: its leading size counts the samples. Empty when there is none."""
+        return next((name for name, shape in self.input_shapes.items() if len(shape) > 1), "")
+
+    @property
+    def batch(self) -> int:
+        """Samples a call."""
+        return self.input_shapes[self.batched_input][0] if self.batched_input else 1
+
+    @property
     def flop(self) -> float:
         """Sum over the operators that could be counted."""
         return sum(op.flop for op in self.ops if op.flop is not None)

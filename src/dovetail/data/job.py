@@ -71,6 +71,8 @@ class FitJob(_Strict):
 
     model: str | None = None
     data: str | DataJob | None = None
+    train: str | None = None
+    train_budget: str | float | None = None
     inputs: dict[str, InputJob | None] = {}
     preprocessing: Literal["host", "model"] = "host"
     labels: str | LabelsJob | None = None
@@ -110,6 +112,14 @@ class FitJob(_Strict):
             InputError: as :func:`dovetail.data.limits.parse_budget`.
         """
         return None if self.budget is None else parse_budget(self.budget)
+
+    def train_budget_s(self) -> float | None:
+        """The time for training in seconds; ``None`` when unset.
+
+        Raises:
+            InputError: as :func:`dovetail.data.limits.parse_budget`.
+        """
+        return None if self.train_budget is None else parse_budget(self.train_budget)
 
     def objectives(self) -> tuple[str, ...]:
         """What to optimise, most important first; latency when unset.
@@ -230,7 +240,7 @@ def load_job(path: Path | str) -> FitJob:
         job = FitJob.model_validate({key: value for key, value in data.items() if value is not None})
     except ValidationError as error:
         raise _job_error(error, lines, path) from error
-    for check in (job.constraints, job.permitted_drop, job.budget_s, job.objectives):
+    for check in (job.constraints, job.permitted_drop, job.budget_s, job.train_budget_s, job.objectives):
         try:
             check()
         except InputError as error:
@@ -298,7 +308,7 @@ def _anchored(job: FitJob, folder: Path) -> FitJob:
             return text
         return str(folder / text)
 
-    changes: dict[str, Any] = {"model": anchor(job.model)}
+    changes: dict[str, Any] = {"model": anchor(job.model), "train": anchor(job.train)}
     if isinstance(job.data, DataJob):
         changes["data"] = DataJob(**{key: anchor(value) for key, value in job.data})
     else:

@@ -69,6 +69,30 @@ def prepare_splits(files: DataFiles, request: DataRequest, folder: Path, *, seed
     return _take_three(files, request, folder)
 
 
+def store_training(data: Any, request: DataRequest, folder: Path, judges: Sequence[StoredDataset]) -> StoredDataset:
+    """Stores samples to train on; those that also select or certify are left out, since they could judge nothing afterwards.
+
+    Args:
+        data: as in :class:`DataFiles`.
+        request: what the samples must hold.
+        folder: to be made.
+        judges: the splits that select and certify.
+
+    Raises:
+        InputError: the data cannot be read, do not fit the model, or hold nothing but samples that judge.
+        StorageError: ``folder`` cannot be written.
+    """
+    samples, _ = _store(data, request, folder / "all", "training")
+    taken = (
+        np.isin(samples.digests, np.concatenate([judge.digests for judge in judges]))
+        if judges
+        else np.zeros(len(samples), bool)
+    )
+    if taken.all():
+        raise DataError("every training sample also selects or certifies", where="train", hint="give others to train on")
+    return write_view(folder / "training", samples, np.flatnonzero(~taken), name="training")
+
+
 def store_all(files: DataFiles, request: DataRequest, folder: Path) -> StoredDataset:
     """Stores the data as one split, unsplit: the certification file where three are given.
 

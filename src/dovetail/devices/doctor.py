@@ -12,10 +12,13 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from dovetail.core import units
+from dovetail.core.machine import Senses
 from dovetail.core.measurement import Environment
 from dovetail.core.verification import Check
 from dovetail.devices.cgroup import cpu_quota, memory_limit_bytes, read_text
 from dovetail.devices.probe import ROOT, environment
+from dovetail.devices.sensors import RAPL, sensors
+from dovetail.devices.topology import topology
 
 _RUNTIMES = (
     ("onnxruntime", "onnxruntime"),
@@ -45,6 +48,8 @@ def diagnose(cache: Path | None = None, root: Path = ROOT) -> tuple[Check, ...]:
         *_instruction_sets(here),
         _compiler(),
         _gpu(root),
+        *_energy(root),
+        _governor(root),
         _cores(here, root),
         _memory(here, root),
         _free_disk(cache or Path.cwd()),
@@ -110,14 +115,42 @@ def _compiler() -> Check:
 
 
 def _gpu(root: Path) -> Check:
-    """Driver and management library of NVIDIA; graphics processors are reported, this version runs on the processor."""
+    """Driver and management library of NVIDIA; GPUs are described and calibrated, models run on the processor."""
     driver = read_text(root / "proc/driver/nvidia/version")
     library, tool = ctypes.util.find_library("nvidia-ml"), shutil.which("nvidia-smi")
     if driver:
         seen = [part for part, found in (("NVML", library), ("nvidia-smi", tool)) if found]
         detail = f"{driver.splitlines()[0]}; {' and '.join(seen) or 'neither NVML nor nvidia-smi'} found"
-        return Check(name="NVIDIA driver", status="ok" if seen else "warning", detail=detail)
+        package = _package("nvidia-ml-py", "'dovetail[gpu]'", "missing")
+        hint = f"to describe and calibrate it: {package.hint}" if package.hint else ""
+        return Check(name="NVIDIA driver", status="ok" if seen else "warning", detail=detail, hint=hint)
     return Check(name="NVIDIA driver", status="missing", detail="no driver is loaded: only the processor is used")
+
+
+def _energy(root: Path) -> tuple[Check, ...]:
+    """Whether what an inference draws can be measured; each sensor that may not be read with the reason."""
+    readings = [sensor.read() for sensor in sensors(root) if sensor.senses is not Senses.TEMPERATURE]
+    told = [f"{reading.name} ({reading.driver})" for reading in readings if reading.value is not None]
+    denied = [f"{reading.name}: {reading.reason}" for reading in readings if reading.value is None]
+    if told:
+        return (Check(name="energy", status="ok", detail=", ".join(told)),)
+    if not denied:
+        detail = "unknown: the kernel tells no sensor of energy or power"
+        return (Check(name="energy", status="missing", detail=detail),)
+    hint = "let your user read RAPL's counters: sudo chmod a+r /sys/class/powercap/intel-rapl:*/energy_uj"
+    rapl = any(reading.driver == RAPL for reading in readings)
+    return (Check(name="energy", status="missing", detail=f"unknown: {denied[0]}", hint=hint if rapl else ""),)
+
+
+def _governor(root: Path) -> Check:
+    found = topology(root).governor
+    if found is None:
+        return Check(name="clock governor", status="ok", detail="unknown: the kernel does not tell one, as in virtual machines")
+    if found == "powersave" and (root / "sys/devices/system/cpu/intel_pstate").is_dir():
+        return Check(name="clock governor", status="ok", detail="powersave of intel_pstate, which follows the load")
+    slow = "powersave" in found
+    hint = "the clock stays low: sudo cpupower frequency-set -g performance" if slow else ""
+    return Check(name="clock governor", status="warning" if slow else "ok", detail=found, hint=hint)
 
 
 def _cores(here: Environment, root: Path) -> Check:

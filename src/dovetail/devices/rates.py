@@ -1,7 +1,8 @@
-"""What memory and disk of this machine deliver, measured: a few seconds in a process of its own."""
+"""What memory, disk and image input of this machine deliver, measured: a few seconds in a process of its own."""
 
 from __future__ import annotations
 
+import io
 import os
 import tempfile
 import time
@@ -17,6 +18,8 @@ _ARRAY_BYTES = 1 << 26
 _FILE_BYTES = 1 << 27
 _CHUNK_BYTES = 1 << 22
 _SECONDS = 0.4
+_PICTURE = (480, 640, 3)
+"""Height, width and channels of the image that is decoded."""
 
 
 def memory_bytes_per_s(threads: int) -> float:
@@ -56,6 +59,33 @@ def disk_bytes_per_s(folder: Path) -> dict[str, float]:
             pass
         read_s = time.perf_counter() - start
     return {"disk_write_bytes_per_s": _FILE_BYTES / written_s, "disk_read_bytes_per_s": _FILE_BYTES / read_s}
+
+
+def input_bytes_per_s() -> dict[str, float]:
+    """Bytes of pixels a second that one thread decodes from JPEG, and turns into normalised floats; the latter without Pillow.
+
+    The picture is a smooth gradient with noise: decoding takes longer the more detail there is, so that this is a typical case
+    and no bound.
+    """
+    height, width, channels = _PICTURE
+    slope = np.linspace(0, 200, height * width * channels).reshape(_PICTURE)
+    pixels = (slope + np.random.default_rng(0).normal(25, 12, _PICTURE)).clip(0, 255).astype(np.uint8)
+
+    def normalize() -> None:
+        np.multiply(np.subtract(pixels, 118.0, dtype=np.float32), 0.017, dtype=np.float32).transpose(2, 0, 1).copy()
+
+    found = {"normalize_bytes_per_s": pixels.nbytes / _best(normalize)}
+    try:
+        from PIL import Image
+    except ImportError:
+        return found
+    stored = io.BytesIO()
+    Image.fromarray(pixels).save(stored, "JPEG", quality=85)
+
+    def decode() -> None:
+        Image.open(io.BytesIO(stored.getvalue())).load()
+
+    return {**found, "decode_bytes_per_s": pixels.nbytes / _best(decode)}
 
 
 def _best(action: Callable[[], None]) -> float:

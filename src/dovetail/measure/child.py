@@ -17,7 +17,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -87,12 +87,15 @@ class Child:
         """Whether the process still runs."""
         return self._process.poll() is None
 
-    def call(self, op: str, *, timeout_s: float = 600.0, **arguments: Any) -> dict[str, Any]:
+    def call(
+        self, op: str, *, timeout_s: float = 600.0, on_progress: Callable[..., None] = lambda *told: None, **arguments: Any
+    ) -> dict[str, Any]:
         """Sends one command and waits for its answer.
 
         Args:
             op: command name of :mod:`dovetail.worker`; also the stage named in a failure.
             timeout_s: the child is killed when it has neither answered nor reported progress for so long.
+            on_progress: called with what the child reports meanwhile.
             arguments: JSON values.
 
         Raises:
@@ -107,7 +110,7 @@ class Child:
             raise self.failure(op, self._death()) from None
         watcher = _Watcher(self._process.pid, self._limit)
         try:
-            line = self._read_answer(timeout_s)
+            line = self._read_answer(timeout_s, on_progress)
         finally:
             self.peak_memory_bytes = max(self.peak_memory_bytes, watcher.stop())
         if watcher.exceeded:
@@ -152,10 +155,10 @@ class Child:
         again = reproduce_command(self._requests.values())
         return ChildFailure(Infeasible(stage=stage, reason=reason, detail=detail[-_DETAIL_CHARS:], reproduce=again))
 
-    def _read_answer(self, timeout_s: float) -> bytes | None:
+    def _read_answer(self, timeout_s: float, on_progress: Callable[..., None]) -> bytes | None:
         """The next line that is no report of progress, as :meth:`_read_line` gives it."""
         while (line := self._read_line(timeout_s)) is not None and line.startswith(PROGRESS):
-            pass
+            on_progress(*json.loads(line)["progress"])
         return line
 
     def _read_line(self, timeout_s: float) -> bytes | None:

@@ -11,6 +11,7 @@ import numpy as np
 from dovetail.advise import design, training
 from dovetail.advise.job import AdviseJob, load_job, parse_job
 from dovetail.advise.offer import Offer
+from dovetail.advise.options import option
 from dovetail.advise.ranking import rank
 from dovetail.advise.work import CnnWork, LlmWork, RecommenderWork, TrainingWork
 from dovetail.core.advice import Advice, Change
@@ -21,6 +22,7 @@ from dovetail.devices.catalogue import catalogue
 from dovetail.pipeline.describe import analyze_file
 from dovetail.pipeline.offers import cnn, offers, recommender, recommender_offers, with_host_memory
 from dovetail.pipeline.offers_llm import llm_offers
+from dovetail.predict.nets.quantities import QUANTITIES
 from dovetail.predict.op_table import OpTable, op_table
 
 _ADVISED = 3
@@ -30,8 +32,10 @@ _NARROWER = {
 }  # fmt: skip
 _TILE = 16
 """Channels that matrix units work on together: 8 in 16 bits, 16 in 8 bits on NVIDIA's (Deep Learning Performance guide)."""
+_COUNTS = np.array([name.startswith("count_") for name in QUANTITIES])
 
-Predict = Callable[[Sequence[Device], AdviseJob], list[Offer]]
+Predict = Callable[[Sequence[Device], AdviseJob, bool], list[Offer]]
+"""On devices, for a job, and whether by the roofline alone where that is a choice."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +65,7 @@ def advise_job(job: AdviseJob) -> Advice:
     """The answer to a job; errors as :func:`advise`."""
     devices = with_host_memory(list(catalogue().values()), job)
     asked = _asked(job)
-    found = asked.predict(devices, job)
+    found = asked.predict(devices, job, False)
     ranked = rank(found, job, asked.unit, (*asked.notes, *_money(job)))
     by_name = {offer.device.name: offer for offer in found}
     best = [by_name[item.device] for item in ranked.ranked[:_ADVISED]]
@@ -84,18 +88,18 @@ def _asked(job: AdviseJob) -> _Asked:
             f"{work.users:g} users at a time, always waiting for an answer: {work.prompt:g} tokens in, {work.output:g} out",
             "latency is the time between output tokens; the server batches continuously",
         )
-        return _Asked(job=job, unit="output tokens", predict=lambda d, j: llm_offers(work, d, j), notes=served)
+        return _Asked(job=job, unit="output tokens", predict=lambda d, j, _: llm_offers(work, d, j), notes=served)
     if isinstance(work, TrainingWork):
         trained = ("6 FLOP a parameter and token, MFU 0.3 to 0.5 (assumed), 16 to 18 bytes a parameter cut over all devices",)
-        return _Asked(job=job, unit="tokens", predict=lambda ds, j: [training.offer(d, j, work) for d in ds], notes=trained)
+        return _Asked(job=job, unit="tokens", predict=lambda ds, j, _: [training.offer(d, j, work) for d in ds], notes=trained)
     if isinstance(work, RecommenderWork):
-        table = op_table(recommender(work))
-        return _Asked(job=job, unit="samples", predict=lambda d, j: recommender_offers(work, table, d, j), table=table)
+        table = recommender(work)
+        return _Asked(job=job, unit="samples", predict=lambda d, j, p: recommender_offers(work, table, d, j, p), table=table)
     workload = cnn(work) if isinstance(work, CnnWork) else _analyzed(job)
     table = op_table(workload)
     notes = (f"the network is taken as {work.layers} equal layers",) if isinstance(work, CnnWork) else ()
     return _Asked(
-        job=job, unit="samples", predict=lambda d, j: offers(table, d, j), table=table,
+        job=job, unit="samples", predict=lambda d, j, p: offers(table, d, j, p), table=table,
         workload=None if isinstance(work, CnnWork) else workload, notes=notes,
     )  # fmt: skip
 
@@ -111,9 +115,16 @@ def _changes(before: Offer, asked: _Asked) -> list[Change | None]:
     device, job, work = [before.device], asked.job, asked.job.workload
     found: list[Change | None] = []
 
+    def compare(first: Predict, as_is: AdviseJob, second: Predict, changed: AdviseJob, what: str, note: str) -> None:
+        """By one model: what two models say of a device differs for other reasons than the change."""
+        pair = first(device, as_is, False)[0], second(device, changed, False)[0]
+        if pair[0].prediction.model != pair[1].prediction.model:
+            pair = first(device, as_is, True)[0], second(device, changed, True)[0]
+        lost = design.broken(option(pair[0], as_is), option(pair[1], changed))
+        found.append(design.change(*pair, what, "; ".join(filter(None, (note, lost)))))
+
     def again(what: str, changed: AdviseJob, note: str = "", predict: Predict | None = None) -> None:
-        after = (predict or asked.predict)(device, changed)[0]
-        found.append(design.change(before, after, what, note))
+        compare(asked.predict, job, predict or asked.predict, changed, what, note)
 
     if isinstance(work, TrainingWork):
         if "fp8" in before.device.peak_flop_per_s and before.prediction.precision != "fp8":
@@ -127,7 +138,7 @@ def _changes(before: Offer, asked: _Asked) -> list[Change | None]:
             again(f"{precision} instead of {before.prediction.precision}", narrow, quality)
     if isinstance(work, LlmWork):
         more = work.model_copy(update={"users": 2 * work.users})
-        predict: Predict = lambda d, j: llm_offers(more, d, j)  # noqa: E731
+        predict: Predict = lambda d, j, _: llm_offers(more, d, j)  # noqa: E731
         again("twice the users on as many devices", job, "tokens of all users together; each waits longer", predict)
         return found
     for factor in (4, 16):
@@ -135,16 +146,17 @@ def _changes(before: Offer, asked: _Asked) -> list[Change | None]:
         again(f"batch {wider.batch} instead of {job.batch}", wider, _waiting(before, wider))
     if isinstance(work, RecommenderWork) and work.table_precision != "int8":
         small = work.model_copy(update={"table_precision": "int8"})
-        own = op_table(recommender(small))
-        again("the embedding table in int8", job, quality, lambda d, j: recommender_offers(small, own, d, j))
+        own = recommender(small)
+        again("the embedding table in int8", job, quality, lambda d, j, p: recommender_offers(small, own, d, j, p))
     if asked.table is not None and not isinstance(work, RecommenderWork):
         halved = _fewer(asked.table)
-        again("half as many operators, each twice as wide", job, "same operations", lambda d, j: offers(halved, d, j))
-        padded = _padded(asked.table, asked.workload)
-        if padded is not None:
-            wide = offers(padded, device, job)[0]
+        again("half as many operators, each twice as wide", job, "same operations", lambda d, j, p: offers(halved, d, j, p))
+        pair = _aligned(asked.table, asked.workload)
+        if pair is not None:
+            filled, cut = pair
             what = f"channels that are multiples of {_TILE}, cut down rather than filled up"
-            found.append(design.change(wide, before, what, "where the hardware fills channels up"))
+            note = "where the hardware fills channels up"
+            compare(lambda d, j, p: offers(filled, d, j, p), job, lambda d, j, p: offers(cut, d, j, p), job, what, note)
     return found
 
 
@@ -161,14 +173,26 @@ def _waiting(before: Offer, wider: AdviseJob) -> str:
 
 def _fewer(table: OpTable) -> OpTable:
     """Every second operator inside the one before it: its launch is saved, nothing else."""
-    return replace(table, fused=table.fused | (np.arange(len(table.names)) % 2 == 1))
+    return replace(
+        table,
+        fused=table.fused | (np.arange(len(table.names)) % 2 == 1),
+        quantities=np.where(_COUNTS, table.quantities / 2, table.quantities),
+        network=replace(table.network, layers=table.network.layers and table.network.layers / 2),
+    )
 
 
-def _padded(table: OpTable, workload: Workload | None) -> OpTable | None:
-    """With the operations of channels filled up to whole tiles; ``None`` where all are whole."""
+def _aligned(table: OpTable, workload: Workload | None) -> tuple[OpTable, OpTable] | None:
+    """With channels filled up to whole tiles, and cut down to them; ``None`` where all are whole.
+
+    The roofline knows nothing of tiles: filled up, there are more operations. What was fitted to measured networks has the
+    filling in it: cut down, no operations are in channels that do not suit the hardware.
+    """
     if workload is None:
         return None
     shapes = {op.name: op.output_shapes[0] for op in workload.ops if op.kind == "Conv"}
     channels = {name: shape[1] for name, shape in shapes.items() if shape and len(shape) > 1}
     factor = np.array([-(-channels.get(name, _TILE) // _TILE) * _TILE / channels.get(name, _TILE) for name in table.names])
-    return None if np.all(factor == 1) else replace(table, flop=table.flop * factor)
+    if np.all(factor == 1):
+        return None
+    even = np.where(np.array(QUANTITIES) == "flop_odd", 0.0, table.quantities)
+    return replace(table, flop=table.flop * factor), replace(table, quantities=even)

@@ -11,6 +11,7 @@ from typing import Any
 from dovetail import plugins
 from dovetail.certify.speed import ratio_interval, speed_certificate
 from dovetail.core.certificate import Certificate
+from dovetail.core.energy import MeasuredEnergy
 from dovetail.core.errors import InputError
 from dovetail.core.explanation import Explanation
 from dovetail.core.measurement import Environment, Interval, Measurement
@@ -24,6 +25,7 @@ from dovetail.export.artifact import MANIFEST, read_manifest, variant_model
 from dovetail.measure.arena import Conditions, Contestant, Runner, duel
 from dovetail.measure.child import ChildFailure
 from dovetail.measure.lock import measuring
+from dovetail.pipeline import metering
 from dovetail.pipeline.artifacts import pick
 from dovetail.pipeline.describe import analyze_file, timing_conditions
 from dovetail.pipeline.finals import quantiles
@@ -48,15 +50,21 @@ class Timed:
     speedup: Interval | None
     certificate: Certificate | None
     infeasible: Infeasible | None
+    energy: MeasuredEnergy | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BenchResult:
-    """All runs of a bench, the baseline first."""
+    """All runs of a bench, the baseline first.
+
+    Attributes:
+        energy_note: how energy was measured, or why it is not known.
+    """
 
     runs: tuple[Timed, ...]
     environment: Environment
     rounds: int
+    energy_note: str = ""
 
 
 def parse_run(text: str) -> Contestant:
@@ -123,6 +131,8 @@ def bench(
             quantiles=quantiles,
             on_round=lambda: progress.advance(1, "fresh processes measured"),
         )
+        ran = [contestant for contestant in contestants if contestant.key in found.measurements]
+        energy = metering.energies(ran, conditions, progress)
     baseline = contestants[0].key
     if baseline in found.failures:
         raise InputError(found.failures[baseline].reason, where=texts[0])
@@ -140,9 +150,10 @@ def bench(
                 speedup=ratio_interval(ratios) if judged else None,
                 certificate=speed_certificate(ratios, environment=machine.fingerprint) if judged else None,
                 infeasible=found.failures.get(key),
+                energy=energy.by_key.get(key),
             )
         )
-    return BenchResult(runs=tuple(timed), environment=machine, rounds=rounds)
+    return BenchResult(runs=tuple(timed), environment=machine, rounds=rounds, energy_note=energy.note)
 
 
 def explain(baseline: str, candidate: str, *, data: Any = None) -> Explanation:

@@ -6,12 +6,13 @@ import json
 import math
 import shutil
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from dovetail import plugins
-from dovetail.core.outcome import Infeasible
+from dovetail.core.outcome import Infeasible, LayerWidth, MadeStep
 from dovetail.core.protocols import Model
 from dovetail.core.recipe import PassSpec, Recipe, digest
 from dovetail.core.serial import encode
@@ -24,6 +25,16 @@ BUDGET = "budget"
 """Stage of what failed for want of time alone: with more of it the same may succeed."""
 SCORING = frozenset({"float_islands"})
 """Passes that look at quality."""
+
+
+LOSS_FILE, PRUNED_FILE = "loss.json", "pruned.json"
+"""What passes that train, or take something away, leave beside their models."""
+_WIDTH = {"layer", "before", "after"}
+
+
+def _left(path: Path) -> dict[str, Any]:
+    """What a pass left beside its model; empty where it left nothing."""
+    return dict(json.loads(path.read_text())) if path.exists() else {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +59,7 @@ class Builder:
         built: passes that really ran.
         sensitivity: layer → quality drop that it causes alone when quantised, once a pass has measured it.
         deadline: of a build, on the monotonic clock; nothing is built beyond it.
+        on_progress: told how far a long build is: its share that is done, and a phrase.
     """
 
     def __init__(self, job: Job, cache: Path, conditions: Conditions) -> None:
@@ -55,6 +67,7 @@ class Builder:
         self.score: dict[str, Any] | None = None
         self.sensitivity: dict[str, float] = {}
         self.deadline = math.inf
+        self.on_progress: Callable[[float, str], None] = lambda share, text: None
         self._failed: dict[str, Infeasible] = {}
         self.built = 0
 
@@ -78,17 +91,39 @@ class Builder:
             current, seconds, notes = step.model, seconds + step.seconds, (*notes, *step.notes)
         return Built(model=current, seconds=seconds, notes=notes)
 
+    def made(self, recipe: Recipe) -> tuple[MadeStep, ...]:
+        """How a recipe's model was made, pass by pass, from what the passes left beside their models."""
+        steps = []
+        for last in range(1, len(recipe.passes) + 1):
+            folder = self._cache / "models" / self._key(recipe.passes[:last])
+            if not (folder / "built.json").exists():
+                return ()
+            built = self._from_row(folder, json.loads((folder / "built.json").read_text()))
+            loss, pruned = _left(folder / LOSS_FILE), _left(folder / PRUNED_FILE)
+            steps.append(
+                MadeStep(
+                    step=str(recipe.passes[last - 1]),
+                    seconds=built.seconds,
+                    size_bytes=float(built.model.size_bytes()),
+                    loss=tuple((float(epoch), float(value)) for epoch, value in loss.get("loss", [])),
+                    layers=tuple(LayerWidth(**row) for row in pruned.get("layers", []) if row.keys() == _WIDTH),
+                )
+            )
+        return tuple(steps)
+
     def original(self, recipe: Recipe) -> Model:
         """The user's model in the form that the recipe's runtime takes."""
         return self._job.unchanged(plugins.runtime(recipe.runtime).formats)
 
     def _key(self, passes: tuple[PassSpec, ...]) -> str:
-        calibrated = any(plugins.compression_pass(p.name).needs_calibration for p in passes)
+        kinds = [plugins.compression_pass(p.name) for p in passes]
+        calibrated, trained = any(kind.needs_calibration for kind in kinds), any(kind.trains for kind in kinds)
         return digest(
             {
                 "source": self._job.model_hash,
                 "passes": [p.to_json() for p in passes],
                 "calibration": self._job.data_hashes.get("calibration") if calibrated else None,
+                **({"training": self._job.data_hashes.get("training")} if trained else {}),
                 "score": self._scoring() if any(p.name in SCORING for p in passes) else None,
                 "isa": list(self._job.environment.isa),
                 "versions": dict(self._job.environment.versions),
@@ -110,7 +145,7 @@ class Builder:
             return self._from_row(folder, json.loads(done.read_text()))
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        needs_score = step.name in SCORING
+        needs_score, trains = step.name in SCORING, plugins.compression_pass(step.name).trains
         started = time.monotonic()
         try:
             log = self._conditions.logs / f"build-{key}.log"
@@ -126,7 +161,9 @@ class Builder:
                     calibration=self._folder("calibration"),
                     workload=encode(self._job.workload) if self._job.workload and needs_score else None,
                     score=self.score if needs_score else None,
+                    training=self._training(key) if trains else None,
                     seed=self._job.wish.seed,
+                    on_progress=self.on_progress,
                 )
         except ChildFailure as exc:
             shutil.rmtree(folder, ignore_errors=True)
@@ -149,6 +186,16 @@ class Builder:
             self.sensitivity = {layer["layer"]: layer["drop"] for layer in json.loads(measured.read_text())["layers"]}
         model = Model(path=folder / row["file"], format=row["format"])
         return Built(model=model, seconds=row["seconds"], notes=tuple(row.get("notes", ())))
+
+    def _training(self, key: str) -> dict[str, Any]:
+        """Arguments of the worker's trainer. Its checkpoints outlive a build that is killed."""
+        return {
+            "samples": self._folder("training"),
+            "original": str(self._job.source.path),
+            "state": str(self._cache / "training" / key),
+            "threads": self._job.environment.cores,
+            "metric": "" if self._job.metric is None else self._job.metric.name,
+        }
 
     def _folder(self, split: str) -> str | None:
         found = self._job.splits.get(split)

@@ -13,35 +13,35 @@ from typing import Any
 import numpy as np
 
 from dovetail import plugins
-from dovetail.core.errors import InputError, ModelError, StorageError
+from dovetail.core.errors import InputError, StorageError
 from dovetail.core.measurement import Environment
 from dovetail.core.protocols import Model, TensorSpec
 from dovetail.core.recipe import PassSpec, digest
 from dovetail.core.serial import decode, encode
 from dovetail.core.sizes import Shapes
 from dovetail.core.workload import Workload
-from dovetail.data.dataset import StoredDataset
+from dovetail.data.dataset import StoredDataset, open_split
 from dovetail.data.functions import source_file
 from dovetail.data.job import FitJob
 from dovetail.data.limits import parse_max_drop
 from dovetail.data.metrics import RowMetric, get_metric
 from dovetail.data.metrics.function import FunctionMetric
-from dovetail.data.prepare import DataFiles, Splits, open_splits, prepare_splits
+from dovetail.data.prepare import DataFiles, Splits, open_splits, prepare_splits, store_training
 from dovetail.data.split import units_of
 from dovetail.devices.probe import environment
 from dovetail.export.artifact import TOP_FILES, own_files, sha256, strangers
 from dovetail.measure.arena import Conditions
-from dovetail.measure.child import Child, ChildFailure
 from dovetail.pipeline.job import Job, Split, Wish
 from dovetail.pipeline.preprocessing import taken_in
+from dovetail.pipeline.reading import gathered, in_child, model_file, native_file, normalized
 from dovetail.pipeline.timing import Timing, made_up, on_samples
 from dovetail.search import journal
-from dovetail.workloads.load import content_hash, gather, load_onnx, signature, weight_files
+from dovetail.workloads.load import content_hash, load_onnx, signature
 from dovetail.workloads.recurrence import detect_state
 
 DEFAULT_BUDGET_S = 600.0
+DEFAULT_TRAIN_BUDGET_S = 1800.0
 NO_DATA_BUDGET_S = 45.0
-NATIVE_LIMIT_S = 300.0
 MEMORY_SHARE = 0.8
 """Share of the usable memory that a child's process tree may take."""
 
@@ -70,6 +70,7 @@ class Request:
     Attributes:
         job: the job file's content with the flags laid over it.
         data: data in memory (Python API); stands in for the job's paths.
+        train: training samples in memory, likewise.
         out: folder for the artifact.
         cache: folder that outlives runs.
         command: how to ask the same again, for the report.
@@ -79,6 +80,7 @@ class Request:
     out: Path
     cache: Path
     data: Any = None
+    train: Any = None
     command: str = ""
 
     @property
@@ -130,9 +132,6 @@ def _check_writable(folder: Path, hint: str) -> None:
         raise StorageError(f"cannot write there: {exc.strerror}", where=str(exc.filename or folder), hint=hint) from exc
 
 
-LITERT_SUFFIX = ".tflite"
-
-
 def cache_folder() -> Path:
     """``$DOVETAIL_CACHE``, else ``$XDG_CACHE_HOME/dovetail``, else ``~/.cache/dovetail``."""
     chosen = os.environ.get("DOVETAIL_CACHE")
@@ -154,22 +153,24 @@ def describe(request: Request, note: Callable[[str], None]) -> Job:
     """
     machine = environment()
     job = request.job
-    original = _model_file(job, request.cache)
+    original = model_file(job, request.cache)
     model_hash = content_hash(original.path)
     inputs, outputs = signature(load_onnx(original.path, weights=False))
-    original = _gathered(original, model_hash, request.cache)
+    original = gathered(original, model_hash, request.cache)
     state = job.state or detect_state(inputs, outputs)
     if state and not job.state:
         note("recurrent state found: " + ", ".join(f"{a} ← {b}" for a, b in state.items()))
     logs = request.cache / "logs"
-    source = _normalized(original, model_hash, request.cache, logs)
-    job, native = job.model_copy(update={"state": dict(state)}), _native(str(job.model))
+    source = normalized(original, model_hash, request.cache, logs)
+    job, native = job.model_copy(update={"state": dict(state)}), native_file(str(job.model))
     if job.preprocessing == "model":
         source = original = _with_preprocessing(request, job, source, model_hash, inputs)
         model_hash, native, job = content_hash(source.path), None, job.deployed()
         inputs, outputs = signature(load_onnx(source.path, weights=False))
         note("the model takes raw input: " + ", ".join(f"{i.name} {i.dtype} {list(i.shape)}" for i in inputs))
     splits, warnings = _read_data(request, job, inputs)
+    training, left_out = _training(request, job, inputs, splits)
+    warnings += left_out
     metric_spec, metric = _metric(job, outputs, splits)
     metric_file = source_file(str(metric_spec)) if isinstance(metric, FunctionMetric) else None
     wish = _wish(job, metric)
@@ -188,7 +189,7 @@ def describe(request: Request, note: Callable[[str], None]) -> Job:
         workload=_analyzed(source, timing.calls[0], logs),
         environment=restricted(machine, job.target_isa),
         wish=wish,
-        splits=_as_splits(splits, timing.data),
+        splits=_as_splits(splits, timing.data, training),
         timing_indices=timing.indices,
         call_shapes=timing.calls,
         metric_spec=metric_spec,
@@ -207,7 +208,7 @@ def onnx_form(path: Path) -> Path:
     Raises:
         ModelError: it cannot be imported.
     """
-    return _model_file(FitJob(model=str(path)), cache_folder()).path
+    return model_file(FitJob(model=str(path)), cache_folder()).path
 
 
 def analyze_file(path: Path, shapes: Mapping[str, list[int]]) -> Workload:
@@ -218,7 +219,7 @@ def analyze_file(path: Path, shapes: Mapping[str, list[int]]) -> Workload:
     """
     path = onnx_form(path)
     load_onnx(path, weights=False)
-    answer = _in_child("analyze", Model(path=path), cache_folder() / "logs", model=str(path), shapes=dict(shapes))
+    answer = in_child("analyze", Model(path=path), cache_folder() / "logs", model=str(path), shapes=dict(shapes))
     return decode(Workload, answer["workload"])
 
 
@@ -258,76 +259,9 @@ def _ports(model: Model, runtime: str, logs: Path) -> tuple[tuple[TensorSpec, ..
     """Inputs and outputs of a model: from its ONNX form, or as its runtime tells them where it has none."""
     if model.format in ("onnx", "litert"):
         return signature(load_onnx(onnx_form(model.path), weights=False))
-    told = _in_child("load", model, logs, path=str(model.path), format=model.format, runtime=runtime, options={})
+    told = in_child("load", model, logs, path=str(model.path), format=model.format, runtime=runtime, options={})
     inputs, outputs = (tuple(decode(TensorSpec, spec) for spec in told[side]) for side in ("inputs", "outputs"))
     return inputs, outputs
-
-
-# -- model ---------------------------------------------------------------------------------------------------------------
-
-
-def _model_file(job: FitJob, cache: Path) -> Model:
-    """The ONNX file: the user's own, or one exported from torch or imported from LiteRT."""
-    if not job.model:
-        raise InputError("no model is given", hint="dovetail optimize MODEL, or `model:` in the job file")
-    text = str(job.model)
-    if text.endswith(".pt2") or ".py:" in text:
-        from dovetail.workloads.torch_import import import_torch
-
-        folder = cache / "exports" / digest([text, _stamp(text)])
-        return Model(path=import_torch(text, folder / "model.onnx").path)
-    if text.endswith(LITERT_SUFFIX):
-        return _imported(Path(text), cache)
-    return Model(path=Path(text))
-
-
-def _imported(path: Path, cache: Path) -> Model:
-    """A LiteRT file in ONNX form, made once."""
-    if not path.is_file():
-        raise ModelError("there is no such file", where=str(path))
-    out = cache / "imports" / sha256(path)[:16] / "model.onnx"
-    if not out.exists():
-        out.parent.mkdir(parents=True, exist_ok=True)
-        partial = out.with_name("partial.onnx")
-        _in_child("import_litert", Model(path=path), cache / "logs", source=str(path), out=str(partial))
-        partial.replace(out)
-    return Model(path=out)
-
-
-def _native(text: str) -> Model | None:
-    """The user's own file where ONNX is not its format: it runs as it is in its own runtime."""
-    return Model(path=Path(text), format="litert") if text.endswith(LITERT_SUFFIX) else None
-
-
-def _stamp(text: str) -> list[float]:
-    path = Path(text.rpartition(":")[0] if ".py:" in text else text)
-    return [path.stat().st_mtime, path.stat().st_size] if path.exists() else []
-
-
-def _gathered(original: Model, model_hash: str, cache: Path) -> Model:
-    """The user's file where its weights lie as a :class:`Model` has them, else a copy that does, made once."""
-    if weight_files(original.path) == tuple(file.resolve() for file in original.files()[1:]):
-        return original
-    out = cache / "originals" / model_hash / original.path.name
-    if not out.exists():
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=out.parent) as folder:
-            partial = Model(path=Path(folder) / out.name)
-            gather(original.path, partial.path)
-            for file in reversed(partial.files()):  # the model itself last: it says that all is there
-                file.replace(out.parent / file.name)
-    return Model(path=out)
-
-
-def _normalized(original: Model, model_hash: str, cache: Path, logs: Path) -> Model:
-    out = cache / "normalized" / model_hash / "model.onnx"
-    if not out.exists():
-        partial = out.with_name("partial") / "model.onnx"
-        _in_child("normalize", original, logs, source=str(original.path), out=str(partial))
-        out.parent.mkdir(parents=True, exist_ok=True)
-        for file in Model(path=partial).files():
-            file.replace(out.parent / file.name)
-    return Model(path=out)
 
 
 def _with_preprocessing(request: Request, job: FitJob, source: Model, source_hash: str, inputs: Sequence[TensorSpec]) -> Model:
@@ -335,7 +269,7 @@ def _with_preprocessing(request: Request, job: FitJob, source: Model, source_has
 
     def build(model: Model, step: PassSpec, folder: Path) -> Model:
         folder.mkdir(parents=True, exist_ok=True)
-        made = _in_child(
+        made = in_child(
             "build", model, request.cache / "logs", path=str(model.path), format=model.format, step=step.to_json(),
             workdir=str(folder), environment=encode(environment()),
         )  # fmt: skip
@@ -345,18 +279,9 @@ def _with_preprocessing(request: Request, job: FitJob, source: Model, source_has
     return taken_in(source, source_hash, _files(request, job), job.request(tuple(inputs)), home, build)
 
 
-def _in_child(op: str, origin: Model, logs: Path, **arguments: Any) -> dict[str, Any]:
-    """Runs native graph code on a model from anywhere; a crash there is an error about the model here."""
-    try:
-        with Child(logs / f"{op}.log") as child:
-            return child.call(op, timeout_s=NATIVE_LIMIT_S, **arguments)
-    except ChildFailure as exc:
-        raise ModelError(exc.outcome.reason, where=str(origin.path)) from exc
-
-
 def _analyzed(source: Model, call: Shapes, logs: Path) -> Workload | None:
     shapes = {name: list(shape) for name, shape in call.items()}
-    answer = _in_child("analyze", source, logs, model=str(source.path), shapes=shapes)
+    answer = in_child("analyze", source, logs, model=str(source.path), shapes=shapes)
     return decode(Workload, answer["workload"])
 
 
@@ -393,6 +318,53 @@ def _read_data(request: Request, job: FitJob, inputs: Sequence[TensorSpec]) -> t
         return open_splits(final), warnings
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _training(
+    request: Request, job: FitJob, inputs: Sequence[TensorSpec], splits: Splits | None
+) -> tuple[StoredDataset | None, tuple[str, ...]]:
+    """Stores the samples to train on like the others, without those that judge."""
+    if request.train is None and job.train is None:
+        if job.train_budget is not None:
+            raise InputError("a time for training needs samples to train on", where="train_budget", hint="add --train")
+        return None, ()
+    if splits is None:
+        raise InputError("training needs data that judge its result", where="train", hint="add --data")
+    judges = [split for split in (splits.selection, splits.certification) if split is not None]
+    stored = stored_training(job, request.train, inputs, request.cache, judges)
+    left_out = len(open_split(stored.folder.parent / "all")) - len(stored)
+    return stored, (f"{left_out:,} training samples also select or certify and are not trained on",) if left_out else ()
+
+
+def stored_training(
+    job: FitJob, data: Any, inputs: Sequence[TensorSpec], cache: Path, judges: Sequence[StoredDataset] = ()
+) -> StoredDataset:
+    """The samples to train on, stored under their content hash without those that judge.
+
+    Args:
+        job: names the samples, and says what they hold.
+        data: samples in memory; stand in for the job's path.
+        inputs: of the model.
+        cache: folder that outlives runs.
+        judges: splits whose samples are left out.
+
+    Raises:
+        InputError: none are given, they cannot be read, or do not fit the model.
+    """
+    given = data if data is not None else job.train
+    if given is None:
+        raise InputError("there are no samples to train on", where="train", hint="dovetail train MODEL --data FILE")
+    home = cache / "splits"
+    home.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(dir=home, prefix="new-"))
+    try:
+        stored = store_training(given, job.request(tuple(inputs)), folder, judges)
+        final = home / f"train-{stored.content_hash}"
+        if not final.exists():
+            folder.replace(final)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return open_split(final / "training")
 
 
 def _files(request: Request, job: FitJob) -> DataFiles | None:
@@ -435,8 +407,10 @@ def _made_up_note(assumed: Mapping[str, int]) -> str:
     return f"no data tell these sizes, so they are assumed for timing and stay free: {sizes}; {how}"
 
 
-def _as_splits(splits: Splits | None, timing: StoredDataset) -> dict[str, Split]:
+def _as_splits(splits: Splits | None, timing: StoredDataset, training: StoredDataset | None) -> dict[str, Split]:
     present = {} if splits is None else {s.name: s for s in splits.present()}
+    if training is not None:
+        present["training"] = training
     return {name: _split(data) for name, data in {**present, "timing": timing}.items()}
 
 
@@ -457,6 +431,7 @@ def _wish(job: FitJob, metric: RowMetric | None) -> Wish:
         objectives=job.objectives(),
         budget_s=job.budget_s() or (DEFAULT_BUDGET_S if metric else NO_DATA_BUDGET_S),
         runtimes=chosen,
+        train_budget_s=job.train_budget_s() or DEFAULT_TRAIN_BUDGET_S,
         variants=job.variants or 0,
         batch=job.batch or 1,
         seed=job.seed,

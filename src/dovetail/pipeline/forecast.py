@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
+from dovetail.core.calibration import Calibration
 from dovetail.core.errors import InputError
 from dovetail.core.estimate import Estimate
 from dovetail.core.measurement import Environment
@@ -13,7 +16,10 @@ from dovetail.core.workload import Workload
 from dovetail.pipeline import calibrate
 from dovetail.predict.machine_model import MachineModel, Setting, setting
 from dovetail.predict.plan_model import Plan, plan
+from dovetail.search.race import TUNE_WITHIN
 
+UNCALIBRATED_OPTION = math.exp(TUNE_WITHIN)
+"""Factor that an option may change a time by which was not calibrated."""
 _FLOAT = frozenset({"clean", "static_shapes", "fold_input", "lower_litert"})
 """Passes that leave a model's numbers in float."""
 _INT8 = frozenset({"quantize_static", "quantize_nncf"})
@@ -44,7 +50,7 @@ class ModelForecast:
             return None
         if (one, other) not in self._ratios:
             self._ratios[one, other] = self._told(one, other)
-        return self._ratios[one, other]
+        return _widened(self._ratios[one, other], len(_uncalibrated(recipe) ^ _uncalibrated(measured)))
 
     def _told(self, one: Setting, other: Setting) -> Estimate | None:
         try:
@@ -53,7 +59,7 @@ class ModelForecast:
             return None
 
     def _setting(self, recipe: Recipe) -> Setting | None:
-        """The calibrated setting that a recipe comes down to; options that were not calibrated change little."""
+        """The calibrated setting that a recipe comes down to, but for options that were not calibrated."""
         names = {step.name for step in recipe.passes}
         if names - _FLOAT - _INT8:
             return None
@@ -64,6 +70,19 @@ class ModelForecast:
             options["precision"] = precision
         found = setting(recipe.runtime, form, options)
         return found if found in self._known else None
+
+
+def _uncalibrated(recipe: Recipe) -> set[tuple[str, object]]:
+    """Options that no calibration tried."""
+    return {(name, value) for name, value in recipe.options if name not in ("threads", "precision")}
+
+
+def _widened(ratio: Estimate | None, options: int) -> Estimate | None:
+    """A ratio whose sides differ in so many options of which nothing is known but that each may gain, or cost, so much."""
+    if ratio is None or not options:
+        return ratio
+    factor = UNCALIBRATED_OPTION**options
+    return replace(ratio, low=ratio.low / factor, high=ratio.high * factor)
 
 
 def threads_of(runtime: str, options: Mapping[str, Scalar], cores: int) -> int:
@@ -81,9 +100,30 @@ def machine_model(folder: Path, machine: Environment) -> MachineModel | None:
         calibration = calibrate.load(path)
     except InputError:
         return None
-    same = calibration.environment.fingerprint == machine.fingerprint
-    runtimes = {name: calibration.environment.versions.get(name) for name in _PACKAGES}
-    return MachineModel(calibration) if same and runtimes == {name: machine.versions.get(name) for name in _PACKAGES} else None
+    return MachineModel(calibration) if calibration.traces and not unlike(calibration, machine) else None
+
+
+def ignored(folder: Path, machine: Environment) -> str:
+    """Why a stored calibration steers no search, and what to do about it; empty where it does, or where there is none."""
+    path = folder / calibrate.FILE
+    if not path.exists():
+        return ""
+    try:
+        why = unlike(calibrate.load(path), machine)
+        why = f"it is of {why}" if why else ""
+    except InputError as error:
+        why = error.what
+    return f"the calibration {path} is ignored: {why}; `dovetail devices probe --calibrate` replaces it" if why else ""
+
+
+def unlike(calibration: Calibration, machine: Environment) -> str:
+    """What a calibration is of where it is not of this machine with these runtimes; empty where it is."""
+    made = calibration.environment
+    if made.fingerprint != machine.fingerprint:
+        return f"another machine: {made.cpu}, {made.cores} cores"
+    pairs = [(name, made.versions.get(name, "none"), machine.versions.get(name, "none")) for name in _PACKAGES]
+    other = [f"{name} {old}, now {new}" for name, old, new in pairs if old != new]
+    return f"other versions: {'; '.join(other)}" if other else ""
 
 
 _PACKAGES = ("onnxruntime", "openvino", "ai-edge-litert")

@@ -22,7 +22,8 @@ class Wish:
         max_drop: permitted loss of quality against the original.
         constraints: limits on latency, throughput, memory, size.
         objectives: of ``latency``, ``throughput``, ``size`` and ``memory``, the one that decides first.
-        budget_s: time for the whole command.
+        budget_s: time for the whole command, training apart.
+        train_budget_s: time for training.
         runtimes: registry names to try.
         variants: how many variants to certify; 0 lets the amount of data decide.
     """
@@ -31,6 +32,7 @@ class Wish:
     constraints: tuple[Constraint, ...] = ()
     objectives: tuple[str, ...] = ("latency",)
     budget_s: float = 600.0
+    train_budget_s: float = 0.0
     runtimes: tuple[str, ...] = ()
     variants: int = 0
     batch: int = 1
@@ -61,7 +63,8 @@ class Job:
         original: the model as the user gave it, in ONNX form; weights in several files are gathered in one.
         native: the file itself where it is not ONNX but runs as it is in a runtime of its own.
         source: its normalised form, from which passes start.
-        splits: ``calibration``, ``selection``, ``certification`` where there are data, and always ``timing``.
+        splits: ``calibration``, ``selection``, ``certification`` where there are data, ``training`` where some may be
+            trained on, and always ``timing``.
         timing_indices: samples of the ``timing`` split that one block goes through.
         call_shapes: shapes of the calls that are timed, equal ones once.
         values: input → the declared value that every call feeds to it, as plain numbers and lists.
@@ -101,6 +104,11 @@ class Job:
     def judged(self) -> bool:
         """Whether quality can be judged at all."""
         return self.metric is not None and "selection" in self.splits
+
+    @property
+    def trained(self) -> bool:
+        """Whether weights may be trained."""
+        return self.judged and "training" in self.splits
 
     @property
     def fixed_sizes(self) -> bool:

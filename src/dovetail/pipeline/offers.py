@@ -6,6 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from dovetail.advise.job import AdviseJob
 from dovetail.advise.offer import Offer
 from dovetail.advise.work import CnnWork, RecommenderWork
@@ -16,9 +18,10 @@ from dovetail.core.estimate import Estimate
 from dovetail.core.prediction import Binds, Prediction
 from dovetail.core.source import Source, SourceKind
 from dovetail.core.workload import Op, Workload
-from dovetail.predict.op_table import OpTable
+from dovetail.predict.op_table import OpTable, op_table
 from dovetail.predict.predict import predict_many
 from dovetail.predict.setting import Setting
+from dovetail.predict.specialists import SPECIALISTS
 
 _FLOAT = 4.0
 _ACTIVATIONS_PER_FLOP = 0.01
@@ -51,9 +54,17 @@ def with_host_memory(devices: Sequence[Device], job: AdviseJob) -> list[Device]:
     ]
 
 
-def offers(table: OpTable, devices: Sequence[Device], job: AdviseJob) -> list[Offer]:
-    """One copy of a model on each device."""
-    many = predict_many(table, devices, Setting(precision=job.precision, batch=job.batch))
+def offers(table: OpTable, devices: Sequence[Device], job: AdviseJob, plain: bool = False) -> list[Offer]:
+    """One copy of a model on each device.
+
+    Args:
+        table: the model.
+        devices: where.
+        job: how it is run.
+        plain: by the roofline alone, so that all settings of one device are told by the same model.
+    """
+    setting = Setting(precision=job.precision, batch=job.batch)
+    many = predict_many(table, devices, setting, () if plain else SPECIALISTS)
     return [Offer(device=device, prediction=many.at(i)) for i, device in enumerate(devices)]
 
 
@@ -66,14 +77,18 @@ def cnn(work: CnnWork) -> Workload:
     return _workload(ops, {"image": (1, 3, work.side, work.side)}, live * _FLOAT)
 
 
-def recommender(work: RecommenderWork) -> Workload:
-    """Look-ups in the table and the dense layers; the table itself is accounted for by :func:`recommender_offers`."""
+def recommender(work: RecommenderWork) -> OpTable:
+    """Look-ups in the table and the dense layers; the table itself is accounted for by :func:`recommender_offers`.
+
+    What is read of the table is stored in the table's type, whatever the layers compute in.
+    """
     read = work.lookups * work.dim * STORED_BYTES[work.table_precision]
     params = round(work.dense_parameters / work.dense_layers)
     width = math.sqrt(params) * _FLOAT
-    ops = [_op("lookup", "Gather", 0.0, 0, read, work.lookups * work.dim * _FLOAT)]
+    ops = [_op("lookup", "Gather", 0.0, 0, 0.0, work.lookups * work.dim * _FLOAT)]
     ops += [_op(f"dense{i}", "MatMul", 2.0 * params, params, width, width) for i in range(work.dense_layers)]
-    return _workload(ops, {"indices": (1, work.lookups)}, work.lookups * work.dim * _FLOAT)
+    table = op_table(_workload(ops, {"indices": (1, work.lookups)}, work.lookups * work.dim * _FLOAT))
+    return replace(table, stored_bytes=np.where(np.array(table.names) == "lookup", read, 0.0))
 
 
 def _op(name: str, kind: str, flop: float, params: int, read: float, written: float) -> Op:
@@ -89,9 +104,11 @@ def _workload(ops: Sequence[Op], inputs: dict[str, tuple[int, ...]], live_bytes:
     )
 
 
-def recommender_offers(work: RecommenderWork, table: OpTable, devices: Sequence[Device], job: AdviseJob) -> list[Offer]:
+def recommender_offers(
+    work: RecommenderWork, table: OpTable, devices: Sequence[Device], job: AdviseJob, plain: bool = False
+) -> list[Offer]:
     """Dense layers and look-ups as predicted, and the table cut over as many devices as hold it."""
-    return [_with_table(offer, work) for offer in offers(table, devices, job)]
+    return [_with_table(offer, work) for offer in offers(table, devices, job, plain)]
 
 
 def _with_table(offer: Offer, work: RecommenderWork) -> Offer:
@@ -113,14 +130,21 @@ def _with_table(offer: Offer, work: RecommenderWork) -> Offer:
         offer,
         prediction=replace(
             predicted,
-            fits=Answer.YES if predicted.fits is not Answer.NO else Answer.NO,
+            fits=_beside_table(predicted, high, device.capacity_bytes.value),
             fits_reason=f"{units.size(size)} of table on {group} x {units.size(device.capacity_bytes.value)}",
-            memory_bytes=Estimate(value=held, low=low, high=max(high, held), source=_TABLE),
+            memory_bytes=Estimate(value=held, low=low, high=max(high, held), source=_TABLE, coverage=None),
             notes=(*predicted.notes, "the exchange between devices is left out of the time") if group > 1 else predicted.notes,
         ),
         group=group,
         group_by="memory size" if group > 1 else "",
     )
+
+
+def _beside_table(predicted: Prediction, high: float, capacity: float) -> Answer:
+    """Whether table and layers fit together, where the table does; what is not known of the layers is not known of both."""
+    if predicted.fits is Answer.NO or predicted.memory_bytes is None:
+        return predicted.fits
+    return Answer.YES if high <= capacity else Answer.UNKNOWN
 
 
 def _too_large(predicted: Prediction, size: float, capacity: float, shared: bool) -> Prediction:

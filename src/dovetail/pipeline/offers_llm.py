@@ -11,7 +11,7 @@ from dovetail.advise.job import AdviseJob
 from dovetail.advise.offer import Offer
 from dovetail.advise.work import LlmWork
 from dovetail.core.constraint import Answer
-from dovetail.core.device import STORED_BYTES, Device, Kind
+from dovetail.core.device import Device, Kind
 from dovetail.core.errors import InputError
 from dovetail.core.estimate import Estimate
 from dovetail.core.prediction import Binds, Prediction
@@ -22,7 +22,8 @@ from dovetail.predict.fitted_file import parameters
 from dovetail.predict.llm_asked import Asked
 from dovetail.predict.llm_memory import judge_fit
 from dovetail.predict.llm_serving import serving, uncorrected
-from dovetail.predict.llm_setting import Setting, machine
+from dovetail.predict.llm_setting import Setting, link_note, machine
+from dovetail.predict.llm_storage import label, multiplied_in, outside_experts, quantisation, stored
 from dovetail.predict.priors import prior
 from dovetail.workloads.architectures import architecture
 
@@ -36,6 +37,7 @@ _LIMITS = {
 _BUSY = (0.7, 0.4, 1.0)
 """Share of the maximum power that decoding draws: value and ends (assumed)."""
 _SOURCE = Source(kind=SourceKind.DERIVED, ref="decode and prefill by bytes and operations, corrected by published serving runs")
+_POWER = Source(kind=SourceKind.ASSUMED, ref="0.4 to 1 of the maximum power over the rate")
 _MEMORY = Source(kind=SourceKind.DERIVED, ref="weights, keys and values, and a tenth of the memory as workspace")
 
 
@@ -98,15 +100,18 @@ def _best(options: Sequence[Offer], job: AdviseJob) -> Offer:
     return min(options, key=key)
 
 
-def _dtype(job: AdviseJob) -> str:
-    precision = job.precision or "fp16"
-    return {"fp32": "fp16", "tf32": "fp16", "fp64": "fp16"}.get(precision, precision)
+def _precision(job: AdviseJob) -> str:
+    return job.precision or "bf16"
 
 
-def _setting(ways: Sequence[_Way], work: LlmWork, job: AdviseJob) -> Setting:
+def _quantised(device: Device, job: AdviseJob) -> str:
+    return quantisation(device, _precision(job))
+
+
+def _setting(model: Transformer, ways: Sequence[_Way], work: LlmWork, job: AdviseJob) -> Setting:
     n = len(ways)
-    size = STORED_BYTES[_dtype(job)]
     full = np.ones(n)
+    weights, cache = stored([_quantised(way.device, job) for way in ways])
     return Setting(
         devices=np.array([float(way.group) for way in ways]),
         stages=full,
@@ -114,15 +119,16 @@ def _setting(ways: Sequence[_Way], work: LlmWork, job: AdviseJob) -> Setting:
         concurrency=np.array([max(1.0, work.users / way.copies) for way in ways]),
         prompt=full * work.prompt,
         output=full * work.output,
-        common_bytes=full * size,
-        expert_bytes=full * size,
-        cache_bytes=full * 2.0,
+        common_bytes=outside_experts([model] * n, weights),
+        expert_bytes=weights,
+        cache_bytes=cache,
     )
 
 
 def _untold(device: Device, job: AdviseJob) -> str:
+    quantised = _quantised(device, job)
     try:
-        machine([device], [_dtype(job)])
+        machine([device], [multiplied_in(device, quantised)])
     except InputError as exc:
         return exc.what
     return ""
@@ -131,11 +137,12 @@ def _untold(device: Device, job: AdviseJob) -> str:
 def _told(model: Transformer, ways: Sequence[_Way], work: LlmWork, job: AdviseJob) -> list[Offer]:
     if not ways:
         return []
-    setting = _setting(ways, work, job)
-    n, dtype = len(ways), _dtype(job)
+    setting, n = _setting(model, ways, work, job), len(ways)
+    devices = [way.device for way in ways]
+    quantised = [_quantised(device, job) for device in devices]
     asked = Asked(
-        models=[model] * n, devices=[way.device for way in ways], dtypes=[dtype] * n, backends=[_BACKEND] * n,
-        precisions=[dtype] * n, setting=setting,
+        models=[model] * n, devices=devices, backends=[_BACKEND] * n, precisions=[label(name) for name in quantised],
+        dtypes=[multiplied_in(device, name) for device, name in zip(devices, quantised, strict=True)], setting=setting,
     )  # fmt: skip
     fitted = parameters("serving")
     seconds, limits = serving(fitted, asked), uncorrected(fitted, asked).step.binding()
@@ -167,7 +174,7 @@ def _offer(
     rate = Estimate(value=sent / request.value, low=sent / request.high, high=sent / request.low, source=_SOURCE)
     prediction = Prediction(
         device=way.device.name,
-        precision=_dtype(job),
+        precision=_precision(job),
         batch=max(1, round(work.users / way.copies)),
         latency_s=ends["tpot_s"],
         throughput_per_s=rate,
@@ -177,7 +184,7 @@ def _offer(
         energy_j=_energy(way, rate),
         cost_usd_per_million=None,
         binds=_LIMITS[limit],
-        notes=plain.notes,
+        notes=tuple(filter(None, (*plain.notes, link_note(way.device, way.group)))),
     )
     by = "memory size" if way.group > 1 and way.copies == 1 else ""
     return Offer(
@@ -189,18 +196,18 @@ def _energy(way: _Way, rate: Estimate) -> Estimate | None:
     if way.device.power_w is None:
         return None
     ends = [share * way.device.power_w.value * way.group / rate.value for share in _BUSY]
-    return Estimate(value=ends[0], low=ends[1], high=ends[2], source=_SOURCE)
+    return Estimate(value=ends[0], low=ends[1], high=ends[2], source=_POWER, coverage=None)
 
 
 def _memory(model: Transformer, way: _Way, work: LlmWork, job: AdviseJob) -> Prediction:
-    fit = judge_fit(model, way.device, _setting([way], work, job))
+    fit = judge_fit(model, way.device, _setting(model, [way], work, job))
     answer = Answer.UNKNOWN if fit.fits is None else Answer.YES if fit.fits else Answer.NO
     if way.device.kind is Kind.MCU and answer is Answer.UNKNOWN:
         answer = Answer.NO
-    size = fit.need.total_bytes
+    size, bare = fit.need.total_bytes, fit.need.weights_bytes + fit.need.cache_bytes
     return Prediction(
-        device=way.device.name, precision=_dtype(job), batch=1, latency_s=None, throughput_per_s=None,
-        memory_bytes=Estimate(value=size, low=fit.need.weights_bytes + fit.need.cache_bytes, high=size, source=_MEMORY),
+        device=way.device.name, precision=_precision(job), batch=1, latency_s=None, throughput_per_s=None,
+        memory_bytes=Estimate(value=size, low=bare, high=size, source=_MEMORY, coverage=None),
         fits=answer, fits_reason=fit.reason, energy_j=None, cost_usd_per_million=None,
         binds=Binds.MEMORY if answer is Answer.NO else None,
     )  # fmt: skip

@@ -14,25 +14,29 @@ from pathlib import Path
 
 from dovetail import plugins
 from dovetail.core.errors import InputError
-from dovetail.core.outcome import CandidateRecord, FitResult
+from dovetail.core.outcome import CandidateRecord, FitResult, MadeStep
 from dovetail.core.serial import decode, encode
 from dovetail.core.workload import Workload
 from dovetail.measure.arena import Conditions
 from dovetail.measure.lock import measuring
-from dovetail.pipeline import deliver, explaining, results
+from dovetail.pipeline import deliver, explaining, metering, results
 from dovetail.pipeline.builder import BUDGET, Builder
 from dovetail.pipeline.describe import MEMORY_SHARE, Request, describe
 from dovetail.pipeline.finals import Final, Finals
-from dovetail.pipeline.forecast import ModelForecast, machine_model
+from dovetail.pipeline.forecast import ModelForecast, ignored, machine_model
+from dovetail.pipeline.improving import improve, outlook
 from dovetail.pipeline.interrupt import Interrupt
 from dovetail.pipeline.job import Job
 from dovetail.pipeline.ledger import Ledger
 from dovetail.pipeline.trials import Trials
 from dovetail.report.progress import Progress, SilentProgress
+from dovetail.search.goal import Goal, Strategy
 from dovetail.search.journal import FILE, Journal
-from dovetail.search.race import Forecast, Goal, Race, Strategy
+from dovetail.search.race import Forecast, Race
 from dovetail.search.space import Proposal, Traits, enumerate_space
 
+HINT_S = 20.0
+"""Time left from which a look at what training could gain is taken; it needs about a quarter of it."""
 MEMORY_SLACK = 1.1
 """Resident memory in a quick look, relative to a limit, above which a recipe surely breaks it: processes differ a little."""
 
@@ -72,14 +76,35 @@ def optimize(request: Request, progress: Progress | None = None, strategy: Strat
     with Interrupt(lambda: progress.note("finishing with the best so far; Ctrl-C again stops")) as interrupt:
         with _fit(job, request, out, ledger, progress, strategy) as fit:
             search(fit, lambda: interrupt.requested)
+            if job.trained:
+                fit = improve(fit, lambda: interrupt.requested)
+                search(fit, lambda: interrupt.requested)
+            hint = _hint(fit)
             final = conclude(fit)
             result = results.assemble(job, fit.race, final, ledger, request.command)
-            result = replace(result, sensitivity=fit.builder.sensitivity)
+            result = replace(result, warnings=(*result.warnings, *([hint] if hint else [])))
+            result = replace(result, sensitivity=fit.builder.sensitivity, made=_made(fit, result))
             with ledger.stage("explain"):
                 progress.stage("explain", None)
                 result = explaining.explain(job, fit.finals, result)
+            result = metering.with_energy(fit.finals, result, fit.deadline - time.monotonic(), progress)
         progress.stage("write", None)
         return deliver.deliver(job, fit.builder, results.timed(result, ledger), final.duel, out)
+
+
+def _hint(fit: Fit) -> str:
+    """What training could gain, where there are no samples to train on and time is left to look."""
+    left_s = fit.deadline - time.monotonic() - fit.finals.estimate_s(fit.race)
+    if fit.job.trained or not fit.job.judged or not fit.race.finished or left_s < HINT_S:
+        return ""
+    with fit.ledger.stage("outlook on training"):
+        return outlook(fit)
+
+
+def _made(fit: Fit, result: FitResult) -> tuple[MadeStep, ...]:
+    """How the answer was made; nothing for a baseline."""
+    answer = [r for r in result.candidates if r.recipe.key == result.winner and not r.is_baseline]
+    return fit.builder.made(answer[0].recipe) if answer else ()
 
 
 @contextmanager
@@ -131,6 +156,8 @@ def _fit(job: Job, request: Request, out: Path, ledger: Ledger, progress: Progre
 def _forecast(job: Job, request: Request, progress: Progress) -> Forecast | None:
     """What the calibration of this machine says of the model's recipes; ``None`` without one."""
     machine = machine_model(request.calibration, job.environment)
+    if machine is None and (why := ignored(request.calibration, job.environment)):
+        progress.note(why)
     if machine is None or job.workload is None or job.wish.batch != 1:
         return None
     progress.note("predictions from this machine's calibration order and prune the search")
@@ -200,7 +227,8 @@ def _goal(job: Job, trials: Trials) -> Goal:
 def search(fit: Fit, stop: Callable[[], bool]) -> None:
     """Tries recipes until nothing could win any more, the budget's share is used, or the user stops it."""
     fit.progress.stage("search", len(fit.race.space))
-    _replay(fit)
+    if not fit.race.records:
+        _replay(fit)
     fit.builder.deadline = fit.deadline
     while not stop() and time.monotonic() < fit.deadline - fit.finals.estimate_s(fit.race):
         proposal = fit.race.ask()

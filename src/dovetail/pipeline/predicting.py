@@ -9,7 +9,7 @@ from pathlib import Path
 
 from dovetail import plugins
 from dovetail.core.calibration import Calibration
-from dovetail.core.device import Device, Fact
+from dovetail.core.device import Device, Fact, Kind, Memory
 from dovetail.core.errors import InputError
 from dovetail.core.estimate import Estimate
 from dovetail.core.prediction import Prediction
@@ -23,12 +23,14 @@ from dovetail.devices.probe import environment
 from dovetail.measure.arena import Contestant, Runner
 from dovetail.measure.child import ChildFailure
 from dovetail.pipeline import calibrate
-from dovetail.pipeline.describe import analyze_file, cache_folder, calibration_folder, timing_conditions
-from dovetail.pipeline.forecast import threads_of
+from dovetail.pipeline.at_batch import analyzed_at
+from dovetail.pipeline.calibrated_gpus import calibrated_gpu
+from dovetail.pipeline.describe import cache_folder, calibration_folder, timing_conditions
+from dovetail.pipeline.forecast import threads_of, unlike
 from dovetail.predict.call_model import CallEstimate
 from dovetail.predict.kernel_work import work
 from dovetail.predict.machine_model import MachineModel, Setting
-from dovetail.predict.op_table import op_table
+from dovetail.predict.op_table import OpTable, op_table
 from dovetail.predict.plan_model import plan
 from dovetail.predict.predict import predict
 from dovetail.predict.setting import Setting as DeviceSetting
@@ -41,6 +43,8 @@ class Forecasted:
     Attributes:
         form: ``float`` or ``int8``.
         batch: samples a call.
+        needs: memory, whether it fits, and what limits a call, by the machine's measured rates; without times.
+        notes: what was assumed.
     """
 
     runtime: str
@@ -48,6 +52,8 @@ class Forecasted:
     options: Mapping[str, Scalar]
     batch: int
     latency_s: Estimate
+    needs: Prediction | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def throughput_per_s(self) -> Estimate:
@@ -65,12 +71,14 @@ class BuiltForecast:
 
     Attributes:
         kernels: that a call executes, with the seconds of each in ``estimate``.
+        notes: what was assumed.
     """
 
     recipe: Recipe
     threads: int
     kernels: tuple[Kernel, ...]
     estimate: CallEstimate
+    notes: tuple[str, ...] = ()
 
 
 def calibration_of_this_machine(file: Path | None = None) -> Calibration:
@@ -84,11 +92,12 @@ def calibration_of_this_machine(file: Path | None = None) -> Calibration:
         hint = "dovetail devices probe --calibrate takes up to five minutes; or name a --device of the catalogue"
         raise InputError("this machine is not calibrated", hint=hint)
     found = calibrate.load(path)
-    here = environment()
-    if file is None and found.environment.fingerprint != here.fingerprint:
-        what = f"the calibration is of another machine: {found.environment.cpu}, {found.environment.cores} cores"
+    if file is None and (why := unlike(found, environment())):
         hint = "calibrate again, or give the file with --calibration to predict that machine"
-        raise InputError(what, where=str(path), hint=hint)
+        raise InputError(f"the calibration is of {why}", where=str(path), hint=hint)
+    if not found.traces:
+        hint = "dovetail devices probe --calibrate --device cpu; or name a calibrated --device"
+        raise InputError("the processor is not calibrated, a GPU alone", where=str(path), hint=hint)
     return found
 
 
@@ -99,21 +108,21 @@ def predict_here(
     *,
     precision: str | None = None,
     threads: int | None = None,
-    batch: int = 1,
+    batch: int | None = None,
 ) -> list[Forecasted]:
     """Every calibrated way to run a model, the fastest first. Nothing is built or run.
 
     Args:
         model: an ONNX or LiteRT file.
-        shapes: input name → shape; a leading size that is open is ``batch``.
+        shapes: input name → shape.
         calibration: of the machine.
         precision: only this one: ``float``, ``int8`` or a runtime's own name for one (``bf16``).
         threads: only this number.
-        batch: samples a call.
+        batch: samples a call; by default as many as the shapes, else the model, say.
 
     Raises:
         ModelError: the model cannot be read.
-        InputError: nothing was calibrated at that precision and number of threads.
+        InputError: nothing was calibrated at that precision and number of threads, or shapes or model say another batch.
     """
     machine = MachineModel(calibration)
     chosen = [key for key in machine.settings if _wanted(key, precision, threads)]
@@ -121,11 +130,14 @@ def predict_here(
         known = sorted({_precision(key) for key in machine.settings}), sorted({_threads_of(key) for key in machine.settings})
         hint = f"calibrated: {', '.join(known[0])}; threads {', '.join(map(str, known[1]))}"
         raise InputError(f"nothing is calibrated at {precision or 'any precision'}, {threads or 'any'} threads", hint=hint)
-    wanted = plan(analyze_file(model, _batched(model, shapes, batch)))
+    workload = analyzed_at(model, shapes, batch)
+    wanted, device, table = plan(workload), calibrated_device(calibration), op_table(workload)
+    needs = {name: _needs(table, device, name, workload.batch) for name in map(_precision, chosen)}
     found = [
         Forecasted(
-            runtime=key[0], form=key[1], options=dict(key[2]), batch=batch,
-            latency_s=machine.planned(key[0], key[1], dict(key[2]), wanted),
+            runtime=key[0], form=key[1], options=dict(key[2]), batch=workload.batch,
+            latency_s=machine.planned(key[0], key[1], dict(key[2]), wanted, batch=workload.batch),
+            needs=needs[_precision(key)], notes=_batch_notes(workload.batch),
         )
         for key in chosen
     ]  # fmt: skip
@@ -133,17 +145,71 @@ def predict_here(
 
 
 def predict_on(
-    model: Path, device: str, precision: str | None, shapes: Mapping[str, list[int]], *, batch: int = 1
+    model: Path,
+    device: str,
+    precision: str | None,
+    shapes: Mapping[str, list[int]],
+    *,
+    threads: int | None = None,
+    batch: int | None = None,
+    eager: bool = False,
+    calibration: Path | None = None,
 ) -> Prediction:
-    """A model on a device of the catalogue, from data sheets and what is known of its class.
+    """A model on a device that was calibrated or is in the catalogue.
+
+    A calibrated one is told by its measured rates; others by a model fitted to published measurements where one applies, else
+    from the data sheet and what is known of the class.
+
+    Args:
+        model: an ONNX or LiteRT file.
+        device: a name of the catalogue, or ``cuda:0`` of this machine.
+        precision: that it computes in; the model's own by default.
+        shapes: input name → shape.
+        threads: of a processor; all its cores by default.
+        batch: samples a call; by default as many as the shapes, else the model, say.
+        eager: on a GPU, PyTorch operator by operator instead of compiled.
+        calibration: file of a machine whose calibrated devices are meant.
 
     Raises:
         ModelError: the model cannot be read.
-        InputError: an unknown device or precision.
+        InputError: an unknown device or precision, threads of what is no processor, or shapes or model say another batch.
     """
-    chosen = find_device(device)
-    setting = DeviceSetting(precision=precision, batch=batch)
-    return predict(op_table(analyze_file(model, shapes)), chosen, setting)
+    measured = calibrated_gpu(device, calibration)
+    chosen = find_device(device) if measured is None else measured[0]
+    if threads is not None and chosen.kind is not Kind.CPU:
+        raise InputError(f"threads are a processor's; {chosen.name} is of kind {chosen.kind}", where="--threads")
+    workload = analyzed_at(model, shapes, batch)
+    setting = DeviceSetting(precision=precision, batch=workload.batch, threads=threads, eager=eager)
+    table = op_table(workload)
+    return predict(table, chosen, setting) if measured is None else predict(table, chosen, setting, [measured[1]])
+
+
+def calibrated_device(calibration: Calibration) -> Device:
+    """The processor that was calibrated, wherever it stands, with its memory and the rates that it reached."""
+    made = calibration.environment
+    source = Source(kind=SourceKind.MEASURED, ref="the calibrated machine's kernel", date=calibration.date[:10])
+    memory = Fact(value=made.memory_bytes, source=source) if made.memory_bytes > 0 else None
+    plain = Device(
+        name=made.cpu, vendor="", kind=Kind.CPU, memory=(Memory(name="DRAM", capacity_bytes=memory),),
+        cores=Fact(value=float(made.cores), source=source),
+    )  # fmt: skip
+    return with_rates(plain, calibration)
+
+
+def _needs(table: OpTable, device: Device, precision: str, batch: int) -> Prediction:
+    """What a model takes of the machine beside time, which the calibration tells better."""
+    found = predict(table, device, DeviceSetting(precision=_TYPES.get(precision), batch=batch))
+    return replace(found, latency_s=None, throughput_per_s=None, per_op=None, model="")
+
+
+_TYPES = {"int8": "int8", "bf16": "bf16", "f16": "fp16"}
+"""Calibrated precisions → types that devices compute in; the model's own otherwise."""
+
+
+def _batch_notes(batch: int) -> tuple[str, ...]:
+    if batch == 1:
+        return ()
+    return (f"a calibration holds single samples: batch {batch} is told from shapes, and the interval is widened (assumed)",)
 
 
 def _wanted(key: Setting, precision: str | None, threads: int | None) -> bool:
@@ -158,22 +224,18 @@ def _threads_of(key: Setting) -> int:
     return int(str(dict(key[2])["threads"]))
 
 
-def _batched(model: Path, shapes: Mapping[str, list[int]], batch: int) -> dict[str, list[int]]:
-    """The shapes that were given, and for other inputs the model's own with an open leading size of ``batch``."""
-    if batch == 1:
-        return dict(shapes)
-    alone = analyze_file(model, dict(shapes))
-    return {name: list(shapes.get(name, [batch, *shape[1:]])) for name, shape in alone.input_shapes.items() if shape}
-
-
 def predict_built(
     model: Path, runtime: str, options: Mapping[str, Scalar], calibration: Calibration, *, batch: int = 1
 ) -> BuiltForecast:
     """What a runtime makes of a model, and how long that will take. The runtime builds it and executes one call at most.
 
     Raises:
-        InputError: no such runtime, one that was not calibrated at that number of threads, or a model that it cannot build.
+        InputError: no such runtime, one that was not calibrated at that number of threads, a model that it cannot build, or a
+            calibration of another machine: what is built here are the kernels of this one.
     """
+    if why := unlike(calibration, environment()):
+        what = f"the calibration is of {why}; a runtime builds what suits this machine"
+        raise InputError(what, where="--runtime", hint="without --runtime nothing is built, and that machine is predicted")
     chosen = plugins.runtime(runtime)
     recipe = Recipe(runtime=runtime, options=freeze(options))
     form = "litert" if model.suffix == ".tflite" else "openvino" if model.suffix == ".xml" else "onnx"
@@ -193,12 +255,13 @@ def predict_built(
     kernels = tuple(decode(Kernel, kernel) for kernel in answer["kernels"])
     threads = threads_of(runtime, options, calibration.environment.cores)
     try:
-        estimate = MachineModel(calibration).built(runtime, threads, kernels)
+        estimate = MachineModel(calibration).built(runtime, threads, kernels, batch=batch)
     except KeyError:
         known = sorted({f"{t.runtime} at {t.threads}" for t in calibration.traces})
         what = f"{runtime} was not calibrated at {threads} threads"
         raise InputError(what, where="--threads", hint=f"calibrated: {', '.join(known)}") from None
-    return BuiltForecast(recipe=recipe, threads=threads, kernels=kernels, estimate=estimate)
+    notes = _batch_notes(batch)
+    return BuiltForecast(recipe=recipe, threads=threads, kernels=kernels, estimate=estimate, notes=notes)
 
 
 def rates(calibration: Calibration) -> dict[str, float]:

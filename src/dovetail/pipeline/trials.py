@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,15 @@ import numpy as np
 
 from dovetail.certify.quality import quality_drop
 from dovetail.core.errors import DataError, ModelError
+from dovetail.core.measurement import Interval
 from dovetail.core.outcome import CandidateRecord, Fate, Infeasible, Quality
 from dovetail.core.protocols import Array, Metric
-from dovetail.measure.arena import Conditions, Contestant, Runner
+from dovetail.measure.arena import Conditions, Contestant, Runner, screen
 from dovetail.measure.child import ChildFailure
 from dovetail.pipeline.anchors import Anchors
 from dovetail.pipeline.builder import Builder
 from dovetail.pipeline.job import Job
-from dovetail.search.race import Race
+from dovetail.search.race import PROCESS_SPREAD, Race
 from dovetail.search.space import Proposal
 
 FIRST_UNITS = 256
@@ -30,6 +32,29 @@ LOSSLESS_TOLERANCE = 1e-3
 """Greatest relative difference of outputs, max|y − ŷ| / max|y|, that counts as rounding."""
 
 
+RIVAL_BLOCKS = 7
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rival:
+    """A loaded candidate that others are compared with at once, and its own speed-up over the anchor."""
+
+    runner: Runner
+    speedup: Interval
+
+    def over_anchor(self, runner: Runner) -> Interval:
+        """Speed-up of another over the anchor, by alternating it with this one: small differences do not drown in the anchor's.
+
+        Raises:
+            ChildFailure: one of the two failed.
+        """
+        block_s = min(max(0.08, 4 * max(runner.typical_s, self.runner.typical_s)), 0.5)
+        logs = sorted(screen(runner, self.runner, blocks=RIVAL_BLOCKS, seconds=block_s).log_speedups)
+        half = max(PROCESS_SPREAD, (logs[-2] - logs[1]) / 2 if len(logs) > 3 else 0.0)
+        point = self.speedup.point * math.exp(statistics.median(logs))
+        return Interval(point=point, low=point * math.exp(-half), high=point * math.exp(half))
+
+
 class Trials:
     """Runs proposals and keeps the anchor, against which every quick look is taken.
 
@@ -38,11 +63,15 @@ class Trials:
         builder: makes model files.
         conditions: what is the same for all measurements.
         rows: folder of per-unit quality rows.
+
+    Attributes:
+        rival: what candidates are compared with beside the anchor; ``None`` for nothing.
     """
 
     def __init__(self, job: Job, builder: Builder, conditions: Conditions, rows: Path) -> None:
         self._job, self._builder, self._conditions, self._rows = job, builder, conditions, rows
         self.anchors = Anchors(conditions, job.environment.cores)
+        self.rival: Rival | None = None
 
     def open(self, baselines: Sequence[Proposal], shift: float | None = None) -> Proposal:
         """Starts the anchors on the first baseline that runs. It also sets the quality that all others are compared with.
@@ -93,6 +122,8 @@ class Trials:
             return replace(record, infeasible=exc.outcome)
         try:
             measurement, speedup = self.anchors.look(runner)
+            if self.rival is not None:
+                speedup = self.rival.over_anchor(runner)
             record = replace(record, screening=measurement, speedup=speedup)
             if self._job.judged:
                 return self._judged(record, runner, proposal, race)

@@ -12,6 +12,7 @@ from dovetail.core.calibration import Calibration, Trace
 from dovetail.core.estimate import Estimate
 from dovetail.core.profile import Kernel, KernelTime
 from dovetail.core.source import Source, SourceKind
+from dovetail.predict.cross_fit import CrossFit
 from dovetail.predict.fit import positive_sum
 from dovetail.predict.kernel_model import SHORTEST_S, KernelModel
 from dovetail.predict.spread import Spread, conformal
@@ -19,6 +20,10 @@ from dovetail.predict.spread import Spread, conformal
 Floats = NDArray[np.float64]
 
 
+FEWEST_NETWORKS = 8
+"""That a setting is predicted from (assumed): a call has seven weights."""
+_PRIOR = np.array([1e-6, 1e-7, 1.0])
+"""Seconds of a call, of a kernel, and of a second of kernels, before any trace is seen (assumed)."""
 _TRUST = 1.0
 """How firmly a call is held to be the sum of its kernels, in units of one trace."""
 
@@ -45,8 +50,12 @@ class CallModel:
     kernels is not seen where kernels are timed alone.
 
     Args:
-        traces: of that runtime and number of threads, in whatever precision; at least one.
+        traces: of that runtime and number of threads, in whatever precision; of two networks at least.
         source: of the calibration, for estimates.
+
+    Attributes:
+        kernels: learned from all traces; ``cross`` from a part of the networks each.
+        log_errors: of each trace, natural logarithm of measured over predicted, by fits that had not seen its network.
     """
 
     def __init__(self, traces: Sequence[Trace], source: Source) -> None:
@@ -55,13 +64,18 @@ class CallModel:
         groups = [trace.network for trace, found in timed for _ in found]
         self._source = source
         self.kernels = KernelModel(kernels, groups)
-        sums = [float(self.kernels.without_own(found, trace.network).sum()) for trace, found in timed]
+        self.cross = CrossFit(kernels, groups, self.kernels)
         calls = np.array([trace.call_s for trace, _ in timed])
         counts = [len(found) for _, found in timed]
-        measured = [sum(kernel.time_s for kernel in found) for _, found in timed]
-        prior = np.array([1e-6, 1e-7, 1.0])
-        self._weights = positive_sum(_terms(counts, measured), calls, prior, _TRUST)
-        self.log_errors = np.log(calls / (_terms(counts, sums) @ self._weights))
+        measured = _terms(counts, [sum(kernel.time_s for kernel in found) for _, found in timed])
+        self._weights = positive_sum(measured, calls, _PRIOR, _TRUST)
+        fold, unseen = np.array([self.cross.fold(trace.network) for trace, _ in timed]), np.empty(len(timed))
+        for number in self.cross.folds:
+            rest, out = fold != number, np.flatnonzero(fold == number)
+            weights = positive_sum(measured[rest], calls[rest], _PRIOR, _TRUST)
+            sums = [float(self.cross.without(number).predict(timed[i][1])[0].sum()) for i in out]
+            unseen[out] = _terms([counts[i] for i in out], sums) @ weights
+        self.log_errors = np.log(calls / unseen)
         self._spread: Spread = conformal(self.log_errors)
 
     def predict(self, kernels: Sequence[Kernel]) -> CallEstimate:
@@ -69,7 +83,7 @@ class CallModel:
         seconds, deviation = self.kernels.predict(kernels)
         terms = _terms([len(kernels)], [float(seconds.sum())])
         value = float((terms @ self._weights)[0])
-        widened = _widening(seconds, deviation)
+        widened = widening(seconds, deviation)
         return CallEstimate(
             latency_s=Estimate(
                 value=value,
@@ -95,7 +109,12 @@ def call_models(calibration: Calibration) -> dict[tuple[str, int], CallModel]:
     for trace in calibration.traces:
         if trace.kernels:
             grouped.setdefault((trace.runtime, trace.threads), []).append(trace)
-    return {key: CallModel(traces, source) for key, traces in grouped.items()}
+    return {key: CallModel(traces, source) for key, traces in grouped.items() if enough(traces)}
+
+
+def enough(traces: Sequence[Trace]) -> bool:
+    """Whether something can be learned from them."""
+    return len({trace.network for trace in traces}) >= FEWEST_NETWORKS
 
 
 def _timed(kernels: Sequence[KernelTime]) -> list[KernelTime]:
@@ -108,7 +127,7 @@ def _terms(counts: Sequence[int], sums: Sequence[float]) -> Floats:
     return np.column_stack([np.ones(len(counts)), np.array(counts, dtype=np.float64), np.array(sums)])
 
 
-def _widening(seconds: Floats, deviation: Floats) -> float:
+def widening(seconds: Floats, deviation: Floats) -> float:
     """Factor on either end for kernels unlike those measured; 1 when all are like them.
 
     Errors of like kernels go together, so their deviations are averaged by time, not added in squares.
@@ -116,5 +135,3 @@ def _widening(seconds: Floats, deviation: Floats) -> float:
     total = max(float(seconds.sum()), SHORTEST_S)
     usual = 0.2
     return float(np.exp(max(0.0, float((seconds * deviation).sum()) / total - usual)))
-
-

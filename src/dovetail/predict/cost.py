@@ -8,12 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dovetail.core.device import Device, Fact
+from dovetail.core.device import IDLE_SHARE, Device, Fact
 
 Floats = NDArray[np.float64]
 
-IDLE_SHARE = (0.25, 0.05, 0.6)
-"""Idle power over the maximum where it is not known: value and ends of an interval (assumed)."""
 HOURS = 3 * 8760.0
 """Life of a bought device in full use (assumed: three years)."""
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,16 +62,20 @@ class KernelModel:
 
     Args:
         kernels: with their measured times; at least one.
-        groups: of each kernel: what is left out together by :meth:`without_own`.
+        groups: of each kernel: the network that it was measured in; of one network, repeats are left out.
+        like: a model whose choice of length scale and correlation is taken; ``None`` chooses.
+
+    Attributes:
+        chosen: length scale and correlation.
     """
 
-    def __init__(self, kernels: Sequence[KernelTime], groups: Sequence[str]) -> None:
+    def __init__(self, kernels: Sequence[KernelTime], groups: Sequence[str], like: KernelModel | None = None) -> None:
         labels, x = [label(kernel) for kernel in kernels], features(kernels)
         times = np.maximum(np.array([kernel.time_s for kernel in kernels]), SHORTEST_S)
         self._roofs = _roofs(labels, x, times)
         residual = np.log(times) - np.log(self._floor(labels, x))
         kept = _apart(labels, x, groups)
-        self._labels, self._x, self._groups = [labels[i] for i in kept], x[kept], np.array(groups)[kept]
+        self._labels, self._x = [labels[i] for i in kept], x[kept]
         self._residual = residual[kept]
         self._scale = max(0.15, float(np.std(self._residual)))
         # Clocks of whole microseconds tell short kernels badly.
@@ -80,11 +83,8 @@ class KernelModel:
         square = _square(self._x, self._x)
         self._codes = _Codes(self._labels)
         agree = self._codes.agree(self._labels)
-        some = slice(None, None, -(-len(kept) // _CHOOSE_FROM))
-        part = square[some, some], [pairs[some, some] for pairs in agree]
-        tried = [self._fit(*part, width, between, some) for width in _WIDTHS for between in _BETWEEN]
-        best = max(tried, key=lambda process: process.likelihood)
-        self._process = self._fit(square, agree, best.width, best.between)
+        self.chosen: tuple[float, float] = like.chosen if like else self._chosen(square, agree)
+        self._process: _Process = self._fit(square, agree, *self.chosen)
 
     def predict(self, kernels: Sequence[Kernel]) -> tuple[Floats, Floats]:
         """Seconds of each kernel, and the standard deviation of their natural logarithm; both ``[n]``."""
@@ -100,24 +100,13 @@ class KernelModel:
         variance = np.maximum(self._scale**2 - (solved**2).sum(axis=0), 0.0) + _NOISE**2
         return self._floor(labels, x) * np.exp(cross @ process.alpha), np.sqrt(variance)
 
-    def without_own(self, kernels: Sequence[Kernel], group: str) -> Floats:
-        """``[n]`` seconds of some kernels, as told by those of other groups alone.
-
-        The rooflines keep all kernels; of the process the closed form for a left-out block is taken (Rasmussen & Williams,
-        equation 5.12, with a block in the place of one point).
-        """
-        labels, x, process = [label(kernel) for kernel in kernels], features(kernels), self._process
-        cross = self._covariance(_square(x, self._x), self._codes.agree(labels), process.width, process.between)
-        rows = np.flatnonzero(self._groups == group)
-        alpha = process.alpha - self._inverse[:, rows] @ linalg.solve(
-            self._inverse[np.ix_(rows, rows)], process.alpha[rows], assume_a="pos"
-        )
-        return np.asarray(self._floor(labels, x) * np.exp(cross @ alpha))
-
-    @cached_property
-    def _inverse(self) -> Floats:
-        size = len(self._process.alpha)
-        return np.asarray(linalg.cho_solve((self._process.factor, True), np.eye(size), check_finite=False))
+    def _chosen(self, square: Floats, agree: Sequence[NDArray[np.bool_]]) -> tuple[float, float]:
+        """Length scale and correlation under which some of the kernels are likeliest."""
+        some = slice(None, None, -(-len(square) // _CHOOSE_FROM))
+        part = square[some, some], [pairs[some, some] for pairs in agree]
+        tried = [self._fit(*part, width, between, some) for width in _WIDTHS for between in _BETWEEN]
+        best = max(tried, key=lambda process: process.likelihood)
+        return best.width, best.between
 
     def _fit(
         self,

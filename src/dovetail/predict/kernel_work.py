@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dovetail.core.profile import Kernel
-from dovetail.predict.op_table import ELEMENT_BYTES as MODEL_BYTES
+from dovetail.predict.family import ELEMENT_BYTES as MODEL_BYTES
 
 Floats = NDArray[np.float64]
 Shape = tuple[int, ...]

@@ -109,9 +109,9 @@ def _overhead(shapes: Shapes, machine: Machine, engine: Engine) -> Floats:
 
 
 def _reduced_s(shapes: Shapes, machine: Machine, setting: Setting, tokens: Floats, share: Floats) -> Floats:
-    """Two all-reduces a layer in rings, ``2 (g − 1) / g`` times the activations over the link (Patarasuk & Yuan 2009)."""
+    """Two all-reduces a layer in rings, ``2 (g − 1) / g`` times the activations over the links (Patarasuk & Yuan 2009)."""
     size = shapes.layers * 2 * tokens * shapes.hidden * _ACTIVATION_BYTES
-    return size * 2 * (setting.devices - 1) / setting.devices / (machine.link_bytes_per_s * share)
+    return size * 2 * (setting.devices - 1) / setting.devices / (machine.link_bytes_per_s(setting.devices) * share)
 
 
 def _weights_s(shapes: Shapes, machine: Machine, setting: Setting, engine: Engine, tokens: Floats) -> Floats:

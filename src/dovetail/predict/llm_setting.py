@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,8 +13,9 @@ from dovetail.core.errors import InputError
 
 Floats = NDArray[np.float64]
 
-_SLOWEST_LINK = 32e9
-"""Bytes per second, one direction, of what connects devices of which no link is known: PCIe 4.0 x16."""
+_ASSUMED_LINK = 32e9
+"""Bytes per second, one direction, of what connects devices of which neither a link nor the host's is known (assumed: PCIe 4.0
+x16)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,14 +27,24 @@ class Machine:
         capacity_bytes: of its memory; infinite where unknown.
         peak_flop_per_s: for the type that weights are multiplied in.
         peak16_flop_per_s: for 16-bit floats.
-        link_bytes_per_s: out of one device to all others at once, one direction.
+        pair_bytes_per_s: from one device to one other, one direction.
+        all_bytes_per_s: out of one device to more than one at once.
     """
 
     bandwidth_bytes_per_s: Floats
     capacity_bytes: Floats
     peak_flop_per_s: Floats
     peak16_flop_per_s: Floats
-    link_bytes_per_s: Floats
+    pair_bytes_per_s: Floats
+    all_bytes_per_s: Floats
+
+    def link_bytes_per_s(self, group: Floats) -> Floats:
+        """Out of one device of a group, ``[n]``: all its links, as far as they lead to others of the group.
+
+        Two devices without a switch share one link: 64 GB/s of the 448 GB/s of an MI300X.
+        """
+        several = np.minimum(self.all_bytes_per_s, (group - 1) * self.pair_bytes_per_s)
+        return np.where(group > 2, several, self.pair_bytes_per_s)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,9 +89,8 @@ def machine(devices: Sequence[Device], dtypes: Sequence[str]) -> Machine:
             known[device.name, dtype] = len(rows)
             rows.append(_facts(device, dtype))
     pick = np.array([known[device.name, dtype] for device, dtype in zip(devices, dtypes, strict=True)], dtype=np.intp)
-    table = np.array(rows, dtype=np.float64).reshape(-1, 5)[pick]
-    names = ("bandwidth_bytes_per_s", "capacity_bytes", "peak_flop_per_s", "peak16_flop_per_s", "link_bytes_per_s")
-    return Machine(**{name: table[:, column] for column, name in enumerate(names)})
+    table = np.array(rows, dtype=np.float64).reshape(-1, len(fields(Machine)))[pick]
+    return Machine(**{item.name: table[:, column] for column, item in enumerate(fields(Machine))})
 
 
 def _facts(device: Device, dtype: str) -> tuple[float, ...]:
@@ -88,18 +98,58 @@ def _facts(device: Device, dtype: str) -> tuple[float, ...]:
         raise InputError(
             f"the memory bandwidth of {device.name} is unknown", hint="decoding is bound by it; add it to the device"
         )
-    link = device.link
-    rate = link and (link.all_bytes_per_s or link.pair_bytes_per_s)
+    pair, whole = _links(device)
     return (
         device.bandwidth_bytes_per_s.value,
         device.capacity_bytes.value if device.capacity_bytes else np.inf,
         peak(device, dtype),
         peak(device, "fp16"),
-        rate.value if rate else _SLOWEST_LINK,
+        pair,
+        whole,
     )
 
 
-_WIDER = {
+def _links(device: Device) -> tuple[float, float]:
+    """Rates to one other and to several at once. Without a link, devices talk over the host's; a bridge joins two alone."""
+    pair, whole = _stated(device)
+    around, _ = _around(device)
+    if pair is None:
+        return (whole, whole) if whole else (around, around)
+    return pair, whole or (around if _bridged(device) else pair)
+
+
+def _stated(device: Device) -> tuple[float | None, float | None]:
+    """What is known of the link between devices: to one other, and to several at once."""
+    link = device.link
+    if link is None:
+        return None, None
+    pair, whole = link.pair_bytes_per_s, link.all_bytes_per_s
+    return pair.value if pair else None, whole.value if whole else None
+
+
+def _bridged(device: Device) -> bool:
+    return device.link is not None and "bridge" in device.link.name.lower()
+
+
+def _around(device: Device) -> tuple[float, str]:
+    """Rate of the way over the host, and which that is."""
+    host = device.host_link and device.host_link.pair_bytes_per_s
+    return (host.value, "the host's link") if host else (_ASSUMED_LINK, "PCIe 4.0 x16")
+
+
+def link_note(device: Device, group: float) -> str:
+    """What is assumed of the link between the devices that share a model; empty for nothing."""
+    pair, whole = _stated(device)
+    if group <= 1 or (pair and (whole or group <= 2 or not _bridged(device))):
+        return ""
+    if whole:
+        return "its rate to one other is not known: taken as that to all"
+    rate, over = _around(device)
+    why = "its bridge joins two" if pair else "no link between several of it is known"
+    return f"{why}: they are taken to talk over {over}, {rate / 1e9:g} GB/s (assumed)"
+
+
+_STANDS_IN = {
     "int4": ("int4", "fp8", "int8", "fp16", "bf16", "fp32"),
     "fp8": ("fp8", "int8", "fp16", "bf16", "fp32"),
     "int8": ("int8", "fp8", "fp16", "bf16", "fp32"),
@@ -115,7 +165,7 @@ def peak(device: Device, dtype: str) -> float:
     Raises:
         InputError: none is known.
     """
-    found: list[Fact] = [device.peak_flop_per_s[name] for name in _WIDER[dtype] if name in device.peak_flop_per_s]
+    found: list[Fact] = [device.peak_flop_per_s[name] for name in _STANDS_IN[dtype] if name in device.peak_flop_per_s]
     if not found:
         raise InputError(f"no peak of {device.name} is known for {dtype} or a wider type", hint="add one to the device")
     return found[0].value

@@ -3,52 +3,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from enum import IntEnum
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dovetail.core.workload import Op, Workload
 from dovetail.predict.edge.network import Network
+from dovetail.predict.family import ELEMENT_BYTES, Family, family
+from dovetail.predict.nets.profile import launched, of_launched
+from dovetail.predict.nets.quantities import Counted
 
 Floats = NDArray[np.float64]
 
-ELEMENT_BYTES = {
-    "float64": 8.0, "float32": 4.0, "float16": 2.0, "bfloat16": 2.0, "int64": 8.0, "int32": 4.0, "int8": 1.0, "uint8": 1.0,
-    "bool": 1.0,
-}  # fmt: skip
-
 _DTYPES = {"float64": "fp64", "float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}
-_FREE = frozenset({
-    "Constant", "Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Shape", "Size", "Dropout", "QuantizeLinear",
-    "DequantizeLinear", "Cast", "ConstantOfShape",
-})  # fmt: skip
-_MOVES = frozenset({
-    "Transpose", "Concat", "Slice", "Split", "Gather", "GatherElements", "GatherND", "Pad", "Resize", "Expand", "Tile",
-    "DepthToSpace", "SpaceToDepth", "ScatterND", "Upsample",
-})  # fmt: skip
-_REDUCES = frozenset({
-    "Softmax", "LayerNormalization", "BatchNormalization", "InstanceNormalization", "GroupNormalization", "MaxPool",
-    "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "LRN", "TopK", "ArgMax", "CumSum",
-})  # fmt: skip
-
-
-class Family(IntEnum):
-    """Operators that use hardware alike."""
-
-    PRODUCT = 0
-    DEPTHWISE = 1
-    REDUCE = 2
-    ELEMENTWISE = 3
-    MOVE = 4
-    FREE = 5
-
-
 _TAKES_BEHIND = (Family.PRODUCT, Family.DEPTHWISE, Family.ELEMENTWISE)
 _FOLDS = frozenset({"BatchNormalization"})
 """Operators that every runtime folds into the product before them."""
+_PLAIN = frozenset({"MatMul", "Gemm"})
+_SUMS = frozenset({"Add", "Sum"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +36,7 @@ class OpTable:
         flop: ``[n]``; what could not be counted counts 0.
         weights: ``[n]`` constant elements read.
         activations: ``[n]`` elements read and written; of an operator fused behind another those that that one did not hold.
+        stored_bytes: ``[n]`` read a call in a type of its own, which the type that is computed in does not change.
         fused: ``[n]`` runs inside the operator before it.
         dtype: that the products are computed in, of :data:`dovetail.core.device.DTYPES`.
         batch: samples a call.
@@ -69,6 +45,9 @@ class OpTable:
         params: constant elements of the whole model.
         uncounted: operators whose operations or bytes are not known.
         network: the same for models that look at whole networks.
+        launched: name of each operator that PyTorch would launch, and what it does (:mod:`dovetail.predict.nets.profile`).
+        quantities: ``[QUANTITIES]`` their sums over one sample.
+        products: ``[n, 3]`` rows, columns and depth of products of activations with a matrix of weights; 0 of all others.
     """
 
     names: tuple[str, ...]
@@ -76,6 +55,7 @@ class OpTable:
     flop: Floats
     weights: Floats
     activations: Floats
+    stored_bytes: Floats
     fused: NDArray[np.bool_]
     dtype: str
     batch: int
@@ -84,6 +64,9 @@ class OpTable:
     params: float
     uncounted: int
     network: Network
+    launched: tuple[tuple[str, Counted], ...]
+    quantities: Floats
+    products: Floats
 
 
 def op_table(workload: Workload) -> OpTable:
@@ -96,6 +79,7 @@ def op_table(workload: Workload) -> OpTable:
     kept = [(op, kind) for op in workload.ops if (kind := family(op)) is not Family.FREE]
     fused = [_fused(op, kind, makers, readers) for op, kind in kept]
     computed, held = _dtypes(workload)
+    as_launched = launched(workload)
     weight_bytes, peak = ELEMENT_BYTES.get(computed, 1.0), workload.peak_activation_bytes
     return OpTable(
         names=tuple(op.name for op, _ in kept),
@@ -103,33 +87,19 @@ def op_table(workload: Workload) -> OpTable:
         flop=np.array([op.flop or 0.0 for op, _ in kept]),
         weights=np.array([op.weight_bytes for op, _ in kept]) / weight_bytes,
         activations=np.array([_moved(op, inner) for (op, _), inner in zip(kept, fused, strict=True)]),
+        stored_bytes=np.zeros(len(kept)),
         fused=np.array([inner is not None for inner in fused], dtype=bool),
         dtype=_DTYPES.get(computed, "int8"),
-        batch=_batch(workload),
+        batch=workload.batch,
         input_bytes=sum(map(math.prod, workload.input_shapes.values())) * ELEMENT_BYTES.get(held, 4.0),
         peak_activations=None if peak is None else peak / ELEMENT_BYTES.get(held, 4.0),
         params=float(workload.params),
         uncounted=sum(op.flop is None or op.bytes is None for op, _ in kept),
         network=_network(workload, [kind for _, kind in kept]),
+        launched=as_launched,
+        quantities=of_launched(as_launched, workload),
+        products=np.array([_plain_product(op) for op, _ in kept], dtype=np.float64).reshape(-1, 3),
     )
-
-
-def family(op: Op) -> Family:
-    """Which family an operator belongs to."""
-    facts = op.attributes or {}
-    if op.kind in _FREE or facts.get("counted", "").startswith("once"):
-        return Family.FREE
-    if "matrix_flop" in facts:
-        return Family.DEPTHWISE if _is_depthwise(op, facts) else Family.PRODUCT
-    if op.kind in _MOVES:
-        return Family.MOVE
-    return Family.REDUCE if op.kind in _REDUCES or op.kind.startswith("Reduce") else Family.ELEMENTWISE
-
-
-def _is_depthwise(op: Op, facts: Mapping[str, str]) -> bool:
-    shape = op.output_shapes[0] if op.output_shapes else None
-    groups = int(facts.get("group", "1"))
-    return groups > 1 and shape is not None and len(shape) > 1 and shape[1] is not None and groups >= shape[1] > 1
 
 
 def _fused(op: Op, kind: Family, makers: Mapping[str, Op], readers: Mapping[str, int]) -> float | None:
@@ -141,6 +111,19 @@ def _fused(op: Op, kind: Family, makers: Mapping[str, Op], readers: Mapping[str,
         if maker and readers.get(name) == 1 and (family(maker) in _TAKES_BEHIND or maker.kind in _FOLDS):
             return 2 * (maker.output_bytes or 0.0)
     return None
+
+
+def _plain_product(op: Op) -> tuple[float, float, float]:
+    """Rows, columns, depth; 0 of what is no product with one matrix of weights."""
+    shape = op.output_shapes[0] if op.output_shapes else None
+    flop = float((op.attributes or {}).get("matrix_flop", 0.0))
+    if op.kind not in _PLAIN or not shape or not flop:
+        return 0.0, 0.0, 0.0
+    columns = shape[-1]
+    rows = math.prod(shape[:-1])
+    depth = flop / max(2.0 * rows * columns, 1.0)
+    whole = depth * columns <= op.params <= (depth + 1) * columns
+    return (float(rows), float(columns), depth) if whole and rows else (0.0, 0.0, 0.0)
 
 
 def _moved(op: Op, inner: float | None) -> float:
@@ -166,27 +149,39 @@ def _greatest(shares: Mapping[str, float]) -> str:
     return max(shares, key=lambda name: shares[name]) if shares else "float32"
 
 
-def _batch(workload: Workload) -> int:
-    shapes = [shape for shape in workload.input_shapes.values() if len(shape) > 1]
-    return shapes[0][0] if shapes else 1
-
-
 def _network(workload: Workload, kinds: list[Family]) -> Network:
     """One sample's sizes, and of what kind the network is as far as its operators tell."""
-    batch = _batch(workload)
+    batch = workload.batch
     layers = [kind for kind in kinds if kind in (Family.PRODUCT, Family.DEPTHWISE)]
     pixels = float(sum(_pixels(shape) for shape in workload.input_shapes.values())) or None
-    depthwise = layers.count(Family.DEPTHWISE) / max(1, len(layers))
-    softmax = sum(op.kind == "Softmax" for op in workload.ops)
-    last = workload.ops[-1].output_shapes[0] if workload.ops and workload.ops[-1].output_shapes else None
-    dense = float(bool(pixels and last and 4 * _pixels(last) >= pixels))
     return Network(
         flop=max(workload.flop / batch, 1.0),
         pixels=pixels,
         params=float(max(workload.params, 1)),
         layers=float(max(len(layers), 1)),
-        tags={"depthwise": float(depthwise > 0.2), "attention": float(softmax > 2), "dense": dense},
+        tags={name: float(told) for name, told in _tags(workload.ops, layers, pixels).items()},
     )
+
+
+def _tags(ops: Sequence[Op], layers: Sequence[Family], pixels: float | None) -> dict[str, bool]:
+    """Kinds of networks (:data:`~dovetail.predict.edge.network.TAGS`) by how often an operator stands among the layers."""
+    count, made = max(1, len(layers)), {name for op in ops for name in op.outputs}
+    kinds = Counter(op.kind for op in ops)
+    # A bias is small beside what it is added to; a branch is as large as its input.
+    sums = sum(op.kind in _SUMS and (op.input_bytes or 0.0) > 1.9 * (op.output_bytes or math.inf) for op in ops)
+    joined = sum(op.kind == "Concat" and sum(name in made for name in op.inputs) >= 3 for op in ops)
+    last = ops[-1].output_shapes[0] if ops and ops[-1].output_shapes else None
+    depthwise, attention = layers.count(Family.DEPTHWISE) > 0.2 * count, kinds["Softmax"] > 2
+    plain = pixels is not None and not depthwise and not attention
+    return {
+        "depthwise": depthwise,
+        "attention": attention,
+        "dense": bool(pixels and last and 4 * _pixels(last) >= pixels),
+        "text": attention and pixels is None,
+        "resnet": plain and sums >= 0.25 * count,
+        "inception": plain and joined >= 5 and not kinds["Resize"] and not kinds["Upsample"],
+        "vectors": not attention and not any("Conv" in kind for kind in kinds),
+    }
 
 
 def _pixels(shape: tuple[int, ...]) -> int:

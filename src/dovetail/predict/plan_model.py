@@ -19,6 +19,8 @@ from dovetail.core.calibration import Trace
 from dovetail.core.estimate import Estimate
 from dovetail.core.source import Source
 from dovetail.core.workload import Op, Workload
+from dovetail.predict.call_model import widening
+from dovetail.predict.cross_fit import CrossFit
 from dovetail.predict.fit import positive_sum
 from dovetail.predict.kernel_model import KernelModel, Label, label
 from dovetail.predict.kernel_work import ELEMENT_BYTES, Work, logarithms
@@ -31,7 +33,6 @@ _POINTWISE = frozenset({
     "BatchNormalization", "Identity", "Dropout", "Cast", "Erf", "Gelu",
 })  # fmt: skip
 _VIEWS = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Shape", "Constant", "Identity", "Dropout"})
-_FOLDS = 6
 _RECURRENT = frozenset({"LSTM", "GRU", "RNN"})
 
 
@@ -94,31 +95,35 @@ class PlanModel:
         traces: of that setting.
         plans: network → plan, of every network in the traces.
         kernels: learned for the runtime at that number of threads.
+        cross: the same from a part of the networks each.
         source: of the calibration.
 
     Attributes:
-        log_errors: network → natural logarithm of measured over predicted, by a fit that had not seen the network.
+        log_errors: network → natural logarithm of measured over predicted, by kernels and weights that had not seen the
+            network. Which code the runtime usually runs for a kind of operator is taken from all of them.
     """
 
-    def __init__(self, traces: Sequence[Trace], plans: Mapping[str, Plan], kernels: KernelModel, source: Source) -> None:
+    def __init__(
+        self, traces: Sequence[Trace], plans: Mapping[str, Plan], kernels: KernelModel, cross: CrossFit, source: Source
+    ) -> None:
         self._kernels, self._source = kernels, source
         self._labels = _usual_labels(traces)
         self._usual = Counter(kernel.dtype for trace in traces for kernel in trace.kernels).most_common(1)[0][0]
         known = [trace for trace in traces if trace.network in plans]
-        terms = np.array([self._terms(plans[trace.network]) for trace in known])
+        asked = [plans[trace.network] for trace in known]
         calls = np.array([trace.call_s for trace in known])
-        self._weights = positive_sum(terms, calls)
-        fold = np.arange(len(known)) % _FOLDS
+        self._weights = positive_sum(self._terms(kernels, asked), calls)
+        fold = np.array([cross.fold(trace.network) for trace in known])
         left_out = np.empty(len(known))
-        for number in range(_FOLDS):
-            rest = fold != number
+        for number in sorted(set(fold.tolist())):
+            rest, terms = fold != number, self._terms(cross.without(number), asked)
             left_out[~rest] = terms[~rest] @ positive_sum(terms[rest], calls[rest])
         self.log_errors = dict(zip((trace.network for trace in known), map(float, np.log(calls / left_out)), strict=True))
         self._spread = conformal(np.array(list(self.log_errors.values())))
 
     def predict(self, wanted: Plan) -> Estimate:
         """A call of a model with this plan."""
-        value = float(np.array(self._terms(wanted)) @ self._weights)
+        value = float((self._terms(self._kernels, [wanted]) @ self._weights)[0])
         return Estimate(
             value=value,
             low=value * self._spread.low,
@@ -127,11 +132,23 @@ class PlanModel:
             coverage=self._spread.coverage,
         )
 
-    def _terms(self, wanted: Plan) -> list[float]:
-        labels = [self._labels.get(family, self._fallback(family)) for family in wanted.families]
-        works = [_resized(found, ELEMENT_BYTES.get(item.dtype, 4.0)) for found, item in zip(wanted.works, labels, strict=True)]
-        seconds, _ = self._kernels.predict_work(labels, logarithms(works))
-        return [1.0, float(len(works)), float(seconds.sum()), *wanted.rest]
+    def unlike(self, wanted: Plan) -> float:
+        """Factor on either end of an interval for products unlike those that were calibrated; 1 when all are like them."""
+        return widening(*self._products(self._kernels, [wanted])) if wanted.works else 1.0
+
+    def _terms(self, kernels: KernelModel, wanted: Sequence[Plan]) -> Floats:
+        """``[n, 7]`` what the times of calls are sums of, their products timed by some kernels."""
+        counts = np.array([len(item.works) for item in wanted])
+        place = np.repeat(np.arange(len(wanted)), counts)
+        sums = np.bincount(place, self._products(kernels, wanted)[0], minlength=len(wanted))
+        return np.column_stack([np.ones(len(wanted)), counts, sums, np.array([item.rest for item in wanted])])
+
+    def _products(self, kernels: KernelModel, wanted: Sequence[Plan]) -> tuple[Floats, Floats]:
+        """Seconds of each product of all plans, and the standard deviation of their logarithms."""
+        labels = [self._labels.get(family, self._fallback(family)) for item in wanted for family in item.families]
+        works = [work for item in wanted for work in item.works]
+        sized = [_resized(found, ELEMENT_BYTES.get(item.dtype, 4.0)) for found, item in zip(works, labels, strict=True)]
+        return kernels.predict_work(labels, logarithms(sized))
 
     def _fallback(self, family: str) -> Label:
         return Label(kind=family, dtype=self._usual, implementation="", family=family)

@@ -1,7 +1,7 @@
 """Predictions of an analysed model on any device, without calibration.
 
-Devices that somebody fitted a model to (:class:`~dovetail.predict.setting.Specialist`) are told by that; all others by the
-roofline, with the shares and the spread of their class (:mod:`dovetail.predict.priors`).
+Devices that somebody fitted a model to (:class:`~dovetail.predict.setting.Specialist`) are told by that, where it applies; all
+others by the roofline, with the shares and the spread of their class (:mod:`dovetail.predict.priors`).
 """
 
 from __future__ import annotations
@@ -20,19 +20,21 @@ from dovetail.core.prediction import Binds, PerOp, Prediction
 from dovetail.core.source import Source, SourceKind
 from dovetail.predict import capacity, cost
 from dovetail.predict.cost import Bands
-from dovetail.predict.edge.specialists import SPECIALISTS
 from dovetail.predict.op_table import OpTable
 from dovetail.predict.rates import Rates, rates
 from dovetail.predict.roofline import Roofline, roofline
-from dovetail.predict.setting import Setting, Specialist, Told
+from dovetail.predict.setting import Declined, Setting, Specialist, Told
+from dovetail.predict.specialists import SPECIALISTS
 
 Floats = NDArray[np.float64]
 
 _LIMITS = (Binds.COMPUTE, Binds.BANDWIDTH, Binds.OVERHEAD)
 _BUSY_TOLD = 0.7
 """Share of the time that a device is busy where a fitted model tells only the time (assumed)."""
+COVERAGE = 0.9
+"""Of intervals that come from errors on rows that were not fitted."""
 _MEMORY_SOURCE = Source(kind=SourceKind.DERIVED, ref="weights and live activations; what runtimes add is assumed")
-_POWER_SOURCE = Source(kind=SourceKind.DERIVED, ref="idle power and the rest by how busy it is, at most the maximum")
+_POWER_SOURCE = Source(kind=SourceKind.ASSUMED, ref="idle power and the rest by how busy it is, at most the maximum")
 _COST_SOURCE = Source(kind=SourceKind.DERIVED, ref="price over throughput")
 
 
@@ -49,6 +51,7 @@ class Many:
         fits: of each device.
         binds: of each device.
         told: what specialists said of their devices.
+        declined: those that know a device and could not tell this workload on it.
     """
 
     table: OpTable
@@ -65,25 +68,28 @@ class Many:
     fits: tuple[Answer, ...]
     binds: tuple[Binds | None, ...]
     told: tuple[Told | None, ...]
+    declined: tuple[tuple[Declined, ...], ...]
 
     def at(self, i: int, *, per_op: bool = False) -> Prediction:
-        """The prediction for one device; with the operators' times where the roofline tells them."""
+        """The prediction for one device; with the operators' times where what tells it adds them up."""
         device, told = self.devices[i], self.told[i]
         time_source = told.source if told else self._class_source(i)
-        rate = _estimate(self.seconds, i, time_source)
+        sure = told is None or told.sure
+        rate = _estimate(self.seconds, i, time_source, sure=sure)
         return Prediction(
             device=device.name,
             precision=told.precision if told else self.rates.precision[i],
             batch=self.setting.batch,
-            latency_s=_estimate(self.latency, i, time_source),
-            throughput_per_s=rate and Estimate(value=1 / rate.value, low=1 / rate.high, high=1 / rate.low, source=time_source),
-            memory_bytes=_estimate(self.memory, i, _MEMORY_SOURCE),
+            latency_s=_estimate(self.latency, i, time_source, sure=sure),
+            throughput_per_s=rate and _inverse(rate),
+            memory_bytes=_estimate(self.memory, i, _MEMORY_SOURCE, sure=False),
             fits=self.fits[i],
             fits_reason=self._fits_reason(i),
             energy_j=_estimate(self.energy, i, told.source if told and told.energy_j else _POWER_SOURCE),
-            cost_usd_per_million=_estimate(self.usd, i, _COST_SOURCE),
+            cost_usd_per_million=_estimate(self.usd, i, _COST_SOURCE, sure=rate is not None and rate.coverage is not None),
             binds=self.binds[i],
-            per_op=self._per_op(i) if per_op and told is None and not np.isnan(self.times.total[i]) else None,
+            model=(told.model if told else "roofline") if rate else "",
+            per_op=self._per_op(i) if per_op else None,
             notes=self._notes(i),
         )
 
@@ -97,18 +103,28 @@ class Many:
             return told.note
         return capacity.reason(self.devices[i], self.need, i, self.fits[i])
 
-    def _per_op(self, i: int) -> PerOp:
+    def _per_op(self, i: int) -> PerOp | None:
+        told = self.told[i]
+        if told is not None:
+            return told.per_op() if told.per_op and not np.isnan(self.seconds.value[i]) else None
+        if np.isnan(self.times.total[i]):
+            return None
         which = np.argmax([self.times.compute[i], self.times.memory[i], self.times.launch[i]], axis=0)
         times = tuple(self.times.per_op[i].tolist())
         return PerOp(names=self.table.names, time_s=times, binds=tuple(_LIMITS[k] for k in which))
 
     def _told_notes(self, told: Told) -> list[str]:
-        brought = "" if told.precision == self.table.dtype else f"the model must be brought to {told.precision}"
-        return [told.note, brought]
+        asked, brought = self.setting.precision, ""
+        if asked not in (None, told.precision):
+            brought = f"it has no known {asked} rate: computed in {told.precision}"
+        elif told.precision != self.table.dtype:
+            brought = f"the model must be brought to {told.precision}"
+        return [brought, told.note]
 
     def _notes(self, i: int) -> tuple[str, ...]:
         device, told = self.devices[i], self.told[i]
         notes = self._told_notes(told) if told else list(self.rates.notes[i])
+        notes += [f"{one.model} does not apply: {one.reason}" for one in self.declined[i]]
         if self.fits[i] is Answer.NO:
             notes.append("no time is told, as it does not fit")
         if self.table.uncounted:
@@ -126,7 +142,7 @@ class Many:
 def predict(
     table: OpTable, device: Device, setting: Setting | None = None, specialists: Sequence[Specialist] = SPECIALISTS
 ) -> Prediction:
-    """Predicts one model on one device, operator by operator where the roofline tells it.
+    """Predicts one model on one device, operator by operator where what tells it adds them up.
 
     Raises:
         InputError: the setting is impossible.
@@ -143,10 +159,10 @@ def predict_many(
         table: the analysed model.
         devices: ``[d]``.
         setting: how it is run.
-        specialists: fitted models, asked in order; the first that knows a device tells it.
+        specialists: fitted models, asked in order; the first that knows a device and does not decline tells it.
     """
     setting = setting or Setting()
-    told = _told(table, devices, setting, specialists)
+    told, declined = _told(table, devices, setting, specialists)
     found = rates(devices, setting.precision, table.dtype, setting.threads)
     found = replace(found, element_bytes=_element_bytes(found.element_bytes, told))
     times = roofline(table, found, setting.batch)
@@ -173,20 +189,23 @@ def predict_many(
         fits=fitting,
         binds=binds,
         told=told,
+        declined=declined,
     )
 
 
 def _told(
     table: OpTable, devices: Sequence[Device], setting: Setting, specialists: Sequence[Specialist]
-) -> tuple[Told | None, ...]:
+) -> tuple[tuple[Told | None, ...], tuple[tuple[Declined, ...], ...]]:
     told: list[Told | None] = [None] * len(devices)
-    asked: set[int] = set()
+    declined: list[tuple[Declined, ...]] = [()] * len(devices)
     for one in specialists:
-        places = [i for i, device in enumerate(devices) if i not in asked and one.knows(device)]
-        asked.update(places)
+        places = [i for i, device in enumerate(devices) if told[i] is None and one.knows(device)]
         for i, said in zip(places, one.tell(table, [devices[i] for i in places], setting) if places else (), strict=True):
-            told[i] = said
-    return tuple(told)
+            if isinstance(said, Declined):
+                declined[i] = (*declined[i], said)
+            else:
+                told[i] = said
+    return tuple(told), tuple(declined)
 
 
 def _element_bytes(plain: Floats, told: Sequence[Told | None]) -> Floats:
@@ -272,6 +291,14 @@ def _energy(
     return _replaced(cost.energy(seconds, busy, devices), [one and one.energy_j for one in told], possible)
 
 
-def _estimate(bands: Bands, i: int, source: Source) -> Estimate | None:
+def _inverse(seconds: Estimate) -> Estimate:
+    return replace(seconds, value=1 / seconds.value, low=1 / seconds.high, high=1 / seconds.low)
+
+
+def _estimate(bands: Bands, i: int, source: Source, *, sure: bool = True) -> Estimate | None:
+    """One of the values. What is assumed states no coverage; nor does what is not ``sure``, though it is derived."""
     value, low, high = float(bands.value[i]), float(bands.low[i]), float(bands.high[i])
-    return None if math.isnan(value + low + high) else Estimate(value=value, low=low, high=high, source=source)
+    if math.isnan(value + low + high):
+        return None
+    coverage = COVERAGE if sure and source.kind is not SourceKind.ASSUMED else None
+    return Estimate(value=value, low=low, high=high, source=source, coverage=coverage)

@@ -5,18 +5,22 @@ Shares of peak of large products come from best achieved rates (stas00/ml-engine
 their spreads, come from timm's published benchmarks (huggingface/pytorch-image-models): fitting ``FLOP/(a·peak) +
 bytes/(b·bandwidth)`` to 300 to 640 networks a device gives a = 0.8 to 1.4 and b = 0.35 to 0.44 on compiled GPUs, a = 0.35 and
 0.47, b = 0.13 and 0.21 on two CPUs; about 90 % of them lie between 0.5 and 3 times what these shares give. Of accelerators that
-have models of their own, the spreads are of a constant share of the peak in their zoos. All else is assumed, and wide.
+have models of their own, the spreads are of a constant share of the peak in their zoos, which chips of other makers are taken
+to be like. All else is assumed, and wide. A range that is assumed states no coverage.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from dovetail.core.device import Device, Kind
 from dovetail.core.source import Source, SourceKind
 
 _TIMM = Source(kind=SourceKind.DERIVED, ref="huggingface/pytorch-image-models benchmarks; stas00/ml-engineering MAMF")
-_ZOO = Source(kind=SourceKind.DERIVED, ref="median reached share of peak in the vendor's model zoo")
+_ZOO = Source(kind=SourceKind.ASSUMED, ref="like chips whose makers publish model zoos: the share of peak reached there")
+_LIKE_NVIDIA = Source(kind=SourceKind.ASSUMED, ref="NVIDIA's shares in timm's benchmarks, lowered; no rows of other GPUs")
 _ASSUMED = Source(kind=SourceKind.ASSUMED, ref="no published rows of this kind of device")
 
 
@@ -47,45 +51,25 @@ class Prior:
     source: Source
 
 
-_CPU = Prior(
-    product=0.4, depthwise=0.1, vector=0.03, bandwidth=0.2, launch_s=3e-6, ramp_s=1e-6, low=0.45, high=3.0,
-    runtime_bytes=1e8, source=_TIMM,
+_COLUMNS = (
+    "product", "depthwise", "vector", "bandwidth", "launch_s", "ramp_s", "low", "high", "runtime_bytes", "source",
 )  # fmt: skip
-_NVIDIA = Prior(
-    product=0.65, depthwise=0.05, vector=0.02, bandwidth=0.4, launch_s=4e-6, ramp_s=3e-6, low=0.5, high=2.6,
-    runtime_bytes=5e8, source=_TIMM,
-)  # fmt: skip
-_OTHER_GPU = Prior(
-    product=0.5, depthwise=0.04, vector=0.02, bandwidth=0.4, launch_s=6e-6, ramp_s=4e-6, low=0.35, high=3.5,
-    runtime_bytes=5e8, source=_TIMM,
-)  # fmt: skip
-_ASIC = Prior(
-    product=0.6, depthwise=0.03, vector=0.01, bandwidth=0.6, launch_s=8e-6, ramp_s=5e-6, low=0.3, high=4.0,
-    runtime_bytes=5e8, source=_ASSUMED,
-)  # fmt: skip
-_EDGE = Prior(
-    product=0.4, depthwise=0.05, vector=0.02, bandwidth=0.5, launch_s=1.5e-5, ramp_s=5e-6, low=0.3, high=4.0,
-    runtime_bytes=3e8, source=_ASSUMED,
-)  # fmt: skip
-_NPU = Prior(
-    product=0.25, depthwise=0.05, vector=0.02, bandwidth=0.5, launch_s=1e-5, ramp_s=5e-6, low=0.2, high=6.0,
-    runtime_bytes=1e7, source=_ZOO,
-)  # fmt: skip
-_FPGA = Prior(
-    product=0.4, depthwise=0.1, vector=0.02, bandwidth=0.5, launch_s=1e-5, ramp_s=5e-6, low=0.3, high=5.0,
-    runtime_bytes=1e7, source=_ZOO,
-)  # fmt: skip
-_MCU = Prior(
-    product=0.3, depthwise=0.2, vector=0.2, bandwidth=0.5, launch_s=2e-5, ramp_s=1e-7, low=0.3, high=5.0,
-    runtime_bytes=3e4, source=_ASSUMED,
-)  # fmt: skip
-
-_BY_KIND = {
-    Kind.CPU: _CPU, Kind.GPU: _OTHER_GPU, Kind.TPU: _ASIC, Kind.ASIC: _ASIC, Kind.EDGE: _EDGE, Kind.NPU: _NPU,
-    Kind.FPGA: _FPGA, Kind.MCU: _MCU,
+_NVIDIA = "NVIDIA's GPUs"
+_TABLE: Mapping[str, tuple[Any, ...]] = {
+    Kind.CPU:  (0.40, 0.10, 0.03, 0.20, 3.0e-6, 1e-6, 0.45, 3.0, 1e8, _TIMM),
+    _NVIDIA:   (0.65, 0.05, 0.02, 0.40, 4.0e-6, 3e-6, 0.50, 2.6, 5e8, _TIMM),
+    Kind.GPU:  (0.50, 0.04, 0.02, 0.40, 6.0e-6, 4e-6, 0.35, 3.5, 5e8, _LIKE_NVIDIA),
+    Kind.TPU:  (0.60, 0.03, 0.01, 0.60, 8.0e-6, 5e-6, 0.30, 4.0, 5e8, _ASSUMED),
+    Kind.ASIC: (0.60, 0.03, 0.01, 0.60, 8.0e-6, 5e-6, 0.30, 4.0, 5e8, _ASSUMED),
+    Kind.EDGE: (0.40, 0.05, 0.02, 0.50, 1.5e-5, 5e-6, 0.30, 4.0, 3e8, _ASSUMED),
+    Kind.NPU:  (0.25, 0.05, 0.02, 0.50, 1.0e-5, 5e-6, 0.20, 6.0, 1e7, _ZOO),
+    Kind.FPGA: (0.40, 0.10, 0.02, 0.50, 1.0e-5, 5e-6, 0.30, 5.0, 1e7, _ZOO),
+    Kind.MCU:  (0.30, 0.20, 0.20, 0.50, 2.0e-5, 1e-7, 0.30, 5.0, 3e4, _ASSUMED),
 }  # fmt: skip
+"""Class → values of :data:`_COLUMNS`."""
+_PRIORS = {name: Prior(**dict(zip(_COLUMNS, row, strict=True))) for name, row in _TABLE.items()}
 
 
 def prior(device: Device) -> Prior:
     """The class that a device belongs to."""
-    return _NVIDIA if device.kind is Kind.GPU and device.vendor == "NVIDIA" else _BY_KIND[device.kind]
+    return _PRIORS[_NVIDIA if device.kind is Kind.GPU and device.vendor == "NVIDIA" else device.kind]

@@ -62,7 +62,7 @@ def rates(devices: Sequence[Device], wanted: str | None, model_dtype: str, threa
         model_dtype: the model's own.
         threads: on processors, how many of their cores work; ``None`` for all.
     """
-    found = [_precision(device, wanted, model_dtype) for device in devices]
+    found = [computed_in(device, wanted, model_dtype) for device in devices]
     shares = [_threads(device, threads) for device in devices]
     classes = tuple(prior(device) for device in devices)
     return Rates(
@@ -85,7 +85,7 @@ def _value(fact: Fact | None, absent: float = np.nan) -> float:
     return absent if fact is None else fact.value
 
 
-def _precision(device: Device, wanted: str | None, own: str) -> tuple[str, str]:
+def computed_in(device: Device, wanted: str | None, own: str) -> tuple[str, str]:
     """The type that it computes in, empty for none, and a note where that is not what was asked."""
     asked = wanted or own
     if not device.peak_flop_per_s:

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dovetail.predict.op_table import Family, OpTable
+from dovetail.predict.family import Family
+from dovetail.predict.op_table import OpTable
 from dovetail.predict.rates import Rates
 
 Floats = NDArray[np.float64]
@@ -70,7 +71,7 @@ def roofline(table: OpTable, rates: Rates, batch: int) -> Roofline:
     peak, launch_s = rates.peak[:, None], rates.launch_s[:, None]
     half = np.where(product, peak * share * rates.of_priors("ramp_s")[:, None], 0.0)
     compute = (flop + np.where(flop > 0, half, 0.0)) / (peak * share)
-    moved = (table.activations * scale + table.weights) * rates.element_bytes[:, None]
+    moved = (table.activations * scale + table.weights) * rates.element_bytes[:, None] + table.stored_bytes * scale
     bandwidth = (rates.bandwidth * rates.of_priors("bandwidth"))[:, None]
     memory = np.where(np.isnan(bandwidth), 0.0, moved / bandwidth)
     launch = np.where(table.fused, 0.0, launch_s) + np.zeros_like(compute)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from dovetail.core.device import DTYPES, Device
 from dovetail.core.errors import InputError
-from dovetail.core.prediction import Binds
+from dovetail.core.prediction import Binds, PerOp
 from dovetail.core.source import Source
 from dovetail.predict.cost import HOURS
 from dovetail.predict.op_table import OpTable
@@ -25,6 +25,7 @@ class Setting:
         threads: of a processor; ``None`` for all its cores.
         input_per_s: samples a second that the pipeline before the model delivers; ``None`` when that is no limit.
         life_h: hours in use over which a purchase price is spread.
+        eager: on a GPU, PyTorch operator by operator; compiled otherwise.
     """
 
     precision: str | None = None
@@ -32,6 +33,7 @@ class Setting:
     threads: int | None = None
     input_per_s: float | None = None
     life_h: float = HOURS
+    eager: bool = False
 
     def __post_init__(self) -> None:
         if self.precision is not None and self.precision not in DTYPES:
@@ -68,6 +70,9 @@ class Told:
         energy_j: of one sample; ``None`` leaves it to power and time.
         streams: whether it holds the weights that exceed its memory elsewhere, so that it runs in any case.
         note: said beside it.
+        model: which one told it, in words.
+        sure: whether the ends of the intervals come from errors; otherwise they are assumed.
+        per_op: times of the operators, where the model adds them up; called when they are wanted.
     """
 
     precision: str
@@ -78,6 +83,22 @@ class Told:
     energy_j: Band | None = None
     streams: bool = False
     note: str = ""
+    model: str = "a fitted model"
+    sure: bool = True
+    per_op: Callable[[], PerOp] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Declined:
+    """Why a specialist that knows a device does not tell a workload on it.
+
+    Attributes:
+        model: its name, in words.
+        reason: a clause about the workload or the setting.
+    """
+
+    model: str
+    reason: str
 
 
 class Specialist(Protocol):
@@ -87,6 +108,6 @@ class Specialist(Protocol):
         """Whether the device is of its kind."""
         ...
 
-    def tell(self, table: OpTable, devices: Sequence[Device], setting: Setting) -> Sequence[Told | None]:
-        """What it says of a workload on devices that it knows; ``None`` where it cannot say."""
+    def tell(self, table: OpTable, devices: Sequence[Device], setting: Setting) -> Sequence[Told | Declined | None]:
+        """What it says of a workload on devices that it knows; where it does not, the next one that knows them is asked."""
         ...

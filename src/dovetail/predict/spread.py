@@ -7,12 +7,18 @@ interval between their corrected order statistics covers at least the stated sha
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dovetail.core.estimate import Estimate
+
 Floats = NDArray[np.float64]
+
+BATCH_WIDENS = 0.1
+"""Calibrations hold single samples. For calls of more, which caches hold less of, the ends of an interval move out by the
+number of samples to this power (assumed: 1.23 for 8, 1.52 for 64)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,8 +36,15 @@ class Spread:
     coverage: float = 0.9
 
 
+FEWEST = 19
+"""Errors that a 90 % interval needs: its ends are two of them, and outside the least and the greatest of n lie 2 / (n + 1)."""
+
+
 def conformal(log_errors: Floats, coverage: float = 0.9) -> Spread:
     """The spread that held ``coverage`` of the given errors, widened for their number.
+
+    Too few of them hold less: the interval from the least to the greatest of n is made to hold ``(n − 1) / (n + 1)``, and says
+    so.
 
     Args:
         log_errors: ``[n]`` natural logarithm of measured over predicted, of rows that were not fitted.
@@ -47,4 +60,10 @@ def conformal(log_errors: Floats, coverage: float = 0.9) -> Spread:
     rank = math.ceil((ordered.size + 1) * (1 - tail)) - 1
     high = ordered[min(rank, ordered.size - 1)]
     low = ordered[max(ordered.size - 1 - rank, 0)]
-    return Spread(low=min(1.0, math.exp(low)), high=max(1.0, math.exp(high)), coverage=coverage)
+    reached = (ordered.size - 1) / (ordered.size + 1)
+    return Spread(low=min(1.0, math.exp(low)), high=max(1.0, math.exp(high)), coverage=min(coverage, reached))
+
+
+def widened(found: Estimate, factor: float) -> Estimate:
+    """The same estimate, its interval's ends moved out by a factor of at least 1."""
+    return replace(found, low=found.low / factor, high=found.high * factor)

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from dovetail.core import units
 from dovetail.core.advice import Advice, Change, Option, Standing
+from dovetail.core.device import DEPLOYMENT
 from dovetail.core.errors import StorageError
 from dovetail.core.estimate import Estimate
+from dovetail.core.files import write_whole
 from dovetail.core.serial import encode
+from dovetail.report import columns as fit
 from dovetail.report.figures import Figure
 from dovetail.report.html import templates
 from dovetail.report.phrases import UNKNOWN
@@ -22,11 +26,6 @@ from dovetail.report.plots import Axis, Line, Mark, scatter
 SCHEMA = 1
 _SHOWN = 12
 _NAMED = 8
-DEPLOYMENT = {
-    1: "install a package", 2: "a driver and a framework built for it", 3: "export and compile with the vendor's compiler",
-    4: "a fixed toolchain, quantised", 5: "design hardware, or a closed service",
-}  # fmt: skip
-"""The scale of ``docs/devices.md``."""
 
 
 def to_json(advice: Advice) -> dict[str, Any]:
@@ -53,16 +52,23 @@ def render(advice: Advice, console: Console, *, every: bool = False) -> None:
         if options:
             console.print(f"\n{title}: {len(options)}", style="bold", highlight=False)
         for option in shown:
-            console.print(f"  {option.device}: {reasons(option)}", highlight=False, soft_wrap=True)
+            _line(f"{option.device}: {reasons(option)}", console)
         if len(shown) < len(options):
             console.print(f"  and {len(options) - len(shown)} more: --all shows them", highlight=False)
     if advice.changes:
         console.print("\nwhat would move the limit, predicted again", style="bold")
     for change in advice.changes:
-        console.print(f"  {change_text(change)}", highlight=False, soft_wrap=True)
+        _line(change_text(change), console)
     console.print()
     for note in advice.notes:
-        console.print(f"note: {note}", highlight=False, soft_wrap=True)
+        console.print(Text(f"note: {note}"))
+
+
+def _line(words: str, console: Console) -> None:
+    """One entry of a list, its further lines indented."""
+    grid = Table.grid(padding=(0, 1))
+    grid.add_row("-", Text(words, overflow="fold"))
+    console.print(grid)
 
 
 def headline(advice: Advice) -> str:
@@ -79,21 +85,39 @@ def headline(advice: Advice) -> str:
 
 
 def _render_ranked(advice: Advice, console: Console, every: bool) -> None:
-    title = f"ranked by {advice.prefer}, * on the Pareto front"
-    table = Table(box=None, header_style="bold", title=title, title_justify="left")
-    for name in COLUMNS:
-        table.add_column(name, justify="left" if name in ("device", "limit", "met") else "right", no_wrap=name == "device")
     shown = advice.ranked if every else advice.ranked[:_SHOWN]
-    for option in shown:
-        table.add_row(*cells(option))
+    told = [cells(option) for option in shown]
+    rows: dict[str, Sequence[str]] = {name: [row[i] for row in told] for i, name in enumerate(COLUMNS)}
+    names, whole = list(COLUMNS), fit.total([_width(rows, name) for name in COLUMNS])
+    if whole > console.width:
+        # The limit goes below the device's name, then what is missed least goes.
+        rows["device"] = [f"{device}\n  {limit}" for device, limit in zip(rows["device"], rows["limit"], strict=True)]
+        names = fit.fitting({name: _width(rows, name) for name in names if name != "limit"}, _MISSED, console.width)
+    console.print(f"ranked by {advice.prefer}, * on the Pareto front", style="italic", highlight=False)
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
+    for name in names:
+        table.add_column(name, justify="left" if name in _WORDS else "right", no_wrap=name == "device", overflow="fold")
+    for row in zip(*(rows[name] for name in names), strict=True):
+        table.add_row(*(Text(cell) for cell in row))
     console.print(table)
     if len(shown) < len(advice.ranked):
         console.print(f"and {len(advice.ranked) - len(shown)} more: --all shows them", highlight=False)
-    legend = f"per million {advice.unit}; level: what deployment takes, 1 (a package) to 5 (docs/devices.md)"
-    console.print(legend, highlight=False)
+    hidden = [name for name in COLUMNS if name not in (*names, "limit")]
+    words = (f"per million {advice.unit}", _LEVEL if "level" in names else "")
+    console.print("; ".join(filter(None, words)), highlight=False)
+    if hidden:
+        console.print(f"{whole} columns show {', '.join(hidden)} too", style="dim", highlight=False)
+
+
+def _width(rows: Mapping[str, Sequence[str]], name: str) -> int:
+    return fit.width([name, *rows[name]])
 
 
 COLUMNS = ("device", "n", "type", "latency", "$/month", "$/million", "mean W", "level", "limit", "met")
+_WORDS = ("device", "limit", "met")
+_MISSED = ("level", "type", "mean W", "$/million")
+"""Columns that a terminal leaves out where not all fit, the least missed first."""
+_LEVEL = "level: what deployment takes, 1 (a package) to 5 (docs/devices.md)"
 
 
 def cells(option: Option) -> tuple[str, ...]:
@@ -215,6 +239,6 @@ def write_html(advice: Advice, path: Path) -> None:
         StorageError: it cannot be written.
     """
     try:
-        path.write_text(render_html(advice), encoding="utf-8")
+        write_whole(path, render_html(advice))
     except OSError as exc:
         raise StorageError(f"the page cannot be written: {exc.strerror}", where=str(path)) from exc

@@ -11,9 +11,11 @@ from rich.text import Text
 
 from dovetail.core import units
 from dovetail.core.certificate import Certificate, Verdict
+from dovetail.core.energy import MeasuredEnergy
 from dovetail.core.measurement import Environment, Interval, Measurement
 from dovetail.core.outcome import Infeasible
 from dovetail.core.serial import encode
+from dovetail.report.phrases import energy_words
 
 SCHEMA = 1
 _WORDS = {Verdict.CERTIFIED: "faster", Verdict.REFUTED: "slower", Verdict.NOT_DISTINGUISHABLE: "not distinguishable"}
@@ -47,6 +49,11 @@ class TimedRun(Protocol):
         """Why it did not run."""
         ...
 
+    @property
+    def energy(self) -> MeasuredEnergy | None:
+        """Of one sample, where a meter could be read."""
+        ...
+
 
 class Bench(Protocol):
     """All runs, the baseline first."""
@@ -66,6 +73,11 @@ class Bench(Protocol):
         """Fresh processes a run."""
         ...
 
+    @property
+    def energy_note(self) -> str:
+        """How energy was measured, or why it is not known."""
+        ...
+
 
 def render_terminal(result: Bench, console: Console) -> None:
     """A table of latencies and of ratios to the first run."""
@@ -77,6 +89,10 @@ def render_terminal(result: Bench, console: Console) -> None:
     console.print(table)
     machine = f"{result.environment.cpu}, {result.environment.cores} cores"
     console.print(Text(f"{result.rounds} fresh processes a run, interleaved blocks; {machine}", "dim"))
+    for run in result.runs:
+        if run.energy is not None:
+            console.print(Text(f"{run.label}: {energy_words(run.energy)}"))
+    console.print(Text(f"energy: {result.energy_note}", "dim"))
 
 
 def _cells(run: TimedRun) -> tuple[str, ...]:
@@ -100,6 +116,7 @@ def to_json(result: Bench) -> dict[str, Any]:
         "kind": "bench",
         "rounds": result.rounds,
         "environment": encode(result.environment),
+        "energy_note": result.energy_note,
         "runs": [
             {
                 "label": run.label,
@@ -107,6 +124,7 @@ def to_json(result: Bench) -> dict[str, Any]:
                 "speedup": encode(run.speedup),
                 "certificate": encode(run.certificate),
                 "infeasible": encode(run.infeasible),
+                "energy": encode(run.energy),
             }
             for run in result.runs
         ],

@@ -15,6 +15,7 @@ from dovetail.core.device import DTYPES, Device, Fact
 from dovetail.core.errors import InputError
 from dovetail.core.serial import encode
 from dovetail.core.source import SourceKind
+from dovetail.report import columns as fit
 from dovetail.report.phrases import UNKNOWN, ascii_safe, one_line
 
 SCHEMA = 1
@@ -22,9 +23,11 @@ UNVERIFIED = "?"
 _LEGEND = f"{UNVERIFIED} marks a number that nobody read in a source."
 _ALWAYS = ("power_w", "idle_power_w", "price_usd", "price_usd_per_h", "deployment")
 """Numbers that every device has; where they are not known, that is said."""
-_WIDE = 110
-_LEAST_MISSED = ("fp32", "rent", "deployment")
-"""Columns that a narrower terminal leaves out."""
+_SHORT = ("name", "kind", "year")
+_MISSED = ("fp32", "rent", "deployment", "year", "price", "8bit", "kind", "power")
+"""Columns that a terminal leaves out where not all fit, the least missed first."""
+_NARROWEST = 12
+"""Of a device's column, so that words of its software fit."""
 _FIELDS = [item.name for item in fields(Device)]
 _FOUR_BITS = "4 bit"
 """``int4`` stands for floats too."""
@@ -99,19 +102,26 @@ def in_order(devices: Iterable[Device], column: str) -> list[Device]:
 
 
 def render_list(devices: Sequence[Device], console: Console) -> None:
-    """One row a device, its main numbers in columns."""
-    shown = {name: column for name, column in COLUMNS.items() if console.width >= _WIDE or name not in _LEAST_MISSED}
+    """One row a device, its main numbers in columns, as many of them as fit."""
+    titles = {name: name for name in _SHORT} | {name: column.title for name, column in COLUMNS.items()}
+    cells: dict[str, list[Text]] = {
+        "name": [_text(device.name, console) for device in devices],
+        "kind": [Text(device.kind) for device in devices],
+        "year": [Text(str(device.year or "")) for device in devices],
+        **{name: [_marked(column.fact(d), units.count) for d in devices] for name, column in COLUMNS.items()},
+    }
+    widths = {name: fit.width([titles[name], *(cell.plain for cell in found)]) for name, found in cells.items()}
+    shown = fit.fitting(widths, _MISSED, console.width)
     table = _table()
-    for title in ("name", "kind", "year"):
-        table.add_column(title, overflow="fold")
-    for column in shown.values():
-        table.add_column(column.title, justify="right", no_wrap=True)
-    for device in devices:
-        cells = [_marked(column.fact(device), units.count) for column in shown.values()]
-        table.add_row(_text(device.name, console), device.kind, str(device.year or ""), *cells)
+    for name in shown:
+        number = name in COLUMNS
+        table.add_column(titles[name], justify="right" if number else "left", no_wrap=number, overflow="fold")
+    for row in zip(*(cells[name] for name in shown), strict=True):
+        table.add_row(*row)
     console.print(table)
-    hidden = "" if len(shown) == len(COLUMNS) else f" {_WIDE} columns show {', '.join(_LEAST_MISSED)} too."
-    console.print(f"{len(devices)} devices. {_LEGEND} Blank is unknown.{hidden}", style="dim")
+    hidden = [name for name in cells if name not in shown]
+    more = f" {fit.total(list(widths.values()))} columns show {', '.join(hidden)} too." if hidden else ""
+    console.print(f"{len(devices)} devices. {_LEGEND} Blank is unknown.{more}", style="dim")
 
 
 def render_one(device: Device, console: Console) -> None:
@@ -153,18 +163,39 @@ def _numbers(device: Device, refs: Mapping[str, int], console: Console) -> Table
 
 
 def render_comparison(devices: Sequence[Device], console: Console) -> None:
-    """Numbers side by side, each also as a multiple of the first device's."""
-    table = _table()
-    table.add_column("", overflow="fold")
-    for device in devices:
-        table.add_column(_text(device.name, console), justify="right", overflow="fold")
-    table.add_row("kind", *(device.kind for device in devices))
-    table.add_row("year", *(str(device.year or UNKNOWN) for device in devices))
-    for name, facts in compared(devices):
-        table.add_row(label(name, None), *(_cell(name, fact, facts[0]) for fact in facts))
-    table.add_row("software", *(_text(", ".join(device.software) or UNKNOWN, console) for device in devices))
-    console.print(table)
+    """Numbers side by side, each also as a multiple of the first device's; below each other where not all devices fit."""
+    rows = compared(devices)
+    labels = ["software", *(label(name, None) for name, _ in rows)]
+    widths = [
+        max(fit.width([_cell(name, facts[i], facts[0]).plain for name, facts in rows]), fit.width(device.name.split()))
+        for i, device in enumerate(devices)
+    ]
+    first = fit.total([fit.width(labels), widths[0]])
+    for group in fit.in_groups(first, widths[1:], console.width):
+        places = [0, *(i + 1 for i in group)]
+        console.print(_compared(devices, rows, places, widths, console))
+        console.print()
     console.print(_LEGEND, style="dim")
+
+
+def _compared(
+    devices: Sequence[Device],
+    rows: Sequence[tuple[str, list[Fact | None]]],
+    places: Sequence[int],
+    widths: Sequence[int],
+    console: Console,
+) -> Table:
+    table = _table()
+    table.add_column("", no_wrap=True)
+    some = [devices[i] for i in places]
+    for i, device in zip(places, some, strict=True):
+        table.add_column(_text(device.name, console), justify="right", max_width=max(widths[i], _NARROWEST), overflow="fold")
+    table.add_row("kind", *(device.kind for device in some))
+    table.add_row("year", *(str(device.year or UNKNOWN) for device in some))
+    for name, facts in rows:
+        table.add_row(label(name, None), *(_cell(name, facts[i], facts[0]) for i in places))
+    table.add_row("software", *(_text(", ".join(device.software) or UNKNOWN, console) for device in some))
+    return table
 
 
 def compared(devices: Sequence[Device]) -> list[tuple[str, list[Fact | None]]]:

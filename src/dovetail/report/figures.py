@@ -246,6 +246,23 @@ def _pair(base: float | None, cand: float | None, both: bool) -> tuple[tuple[str
     return tuple((r, v if phrases.known(v) else None, "none" if v is None else units.time(v)) for r, v in sides)
 
 
+def losses(result: FitResult) -> Figure:
+    """Training loss of every training of the answer, one after the other."""
+    points: list[tuple[float, float]] = []
+    for step in result.made:
+        start = points[-1][0] if points else 0.0
+        points += [(start + epoch, loss) for epoch, loss in step.loss]
+    if len(points) < 2:
+        return Figure(caption="Nothing was trained.")
+    x = Axis.around([p[0] for p in points], "epochs", lambda value: f"{value:g}")
+    y = Axis.around([p[1] for p in points], "training loss", lambda value: f"{value:.3g}")
+    marks = [Mark(x=a, y=b, role="other", tip=f"epoch {a:g}: {b:.4g}") for a, b in points]
+    line = Line(points=tuple(points), role="front")
+    svg = plots.scatter(marks, x, y, (line,), title="training loss over the epochs", height=260.0)
+    caption = "Mean loss of each epoch. It may jump where something was taken away, or where rounding begins."
+    return Figure(caption=caption, svg=svg)
+
+
 def sensitivity(result: FitResult) -> Figure:
     """Layers by the drop that each causes alone when quantised."""
     if not result.sensitivity:

@@ -26,6 +26,7 @@ _SECTIONS = {
     "before": "Before and after",
     "proof": "Proof",
     "pareto": "Speed against quality",
+    "made": "How the answer was made",
     "candidates": "Every candidate",
     "latency": "Latency distributions",
     "time": "Where the time goes",
@@ -61,8 +62,19 @@ def write_html(result: FitResult, path: Path, roofs: Sequence[Roof] = ()) -> Pat
     Raises:
         StorageError: the file cannot be written.
     """
+    return save(render_html(result, roofs), path)
+
+
+def save(page: str, path: Path) -> Path:
+    """Writes a page as a whole or not at all, and returns its path.
+
+    Raises:
+        StorageError: the file cannot be written.
+    """
+    partial = path.with_name(path.name + ".part")
     try:
-        path.write_text(render_html(result, roofs), encoding="utf-8")
+        partial.write_text(page, encoding="utf-8")
+        partial.replace(path)
     except OSError as exc:
         raise StorageError(f"the report cannot be written: {exc.strerror}", where=str(path)) from exc
     return path
@@ -87,6 +99,7 @@ def templates() -> Templates:
         number=phrases.count,
         time=units.time,
         duration=units.duration,
+        size=units.size,
         evidence=view.evidence,
         claim_interval=claim_interval,
     )
@@ -110,7 +123,7 @@ def _context(result: FitResult, roofs: Sequence[Roof]) -> dict[str, Any]:
         "contenders": contenders,
         "rows": view.before_after(result),
         "tiles": _tiles(result),
-        "sections": tuple(_SECTIONS.items()),
+        "sections": tuple(item for item in _SECTIONS.items() if item[0] != "made" or result.made),
         "section_titles": _SECTIONS,
         "certificates": view.certificates(result),
         "verdicts": VERDICTS,
@@ -118,6 +131,8 @@ def _context(result: FitResult, roofs: Sequence[Roof]) -> dict[str, Any]:
         "fates": view.fate_counts(result.candidates),
         "candidates": [_candidate(result, c, i) for i, c in enumerate(view.ranked(result))],
         "pareto": figures.pareto(result),
+        "losses": figures.losses(result),
+        "smaller": view.smaller(result),
         "latencies": figures.latencies(result),
         "disturbances": _disturbances(contenders),
         "groups": figures.group_times(result),
@@ -207,5 +222,6 @@ def _environment(result: FitResult) -> list[tuple[str, str]]:
         "Libraries": ", ".join(f"{name} {version}" for name, version in env.versions.items()),
         "Fingerprint": env.fingerprint,
         "Model hash": result.model_hash,
+        "Energy": result.energy_note,
     }
     return [(label, value or phrases.UNKNOWN) for label, value in facts.items()]

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TypeGuard
 
 from dovetail.core import units
+from dovetail.core.energy import MeasuredEnergy
 from dovetail.core.measurement import Interval, Measurement
 from dovetail.core.outcome import CandidateRecord, Fate
 
@@ -41,6 +42,18 @@ def ascii_safe(text: str) -> str:
 def one_line(text: str) -> str:
     """Text without line breaks and control characters, so that a name cannot steer a terminal."""
     return "".join(c for c in " ".join(text.split()) if c.isprintable())
+
+
+def energy_words(found: MeasuredEnergy) -> str:
+    """``12.3 mJ a sample (12.1 to 12.5), 8.1 mJ of it above idle (7.9 to 8.3)``."""
+    whole = f"{units.energy(found.per_sample_j.point)} a sample ({energy_range(found.per_sample_j)})"
+    above = found.above_idle_j
+    return whole if above is None else f"{whole}, {units.energy(above.point)} of it above idle ({energy_range(above)})"
+
+
+def energy_range(found: Interval) -> str:
+    """``12.1 mJ to 12.5 mJ``."""
+    return f"{units.energy(found.low)} to {units.energy(found.high)}"
 
 
 def clip(text: str, limit: int) -> str:

@@ -199,6 +199,8 @@ def _comparison(result: FitResult, page: _Page) -> None:
             cells.append(cell.append_text(page.text(f"\n{note}", "dim not bold default")) if note else cell)
         table.add_row(page.text(row.label), *cells)
     page.console.print(Padding(table, (0, 0, 0, 2)))
+    if result.energy_note:
+        page.line(f"Energy: {result.energy_note}", style="dim")
 
 
 def _claims(result: FitResult, page: _Page) -> None:

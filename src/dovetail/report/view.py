@@ -90,10 +90,21 @@ def before_after(result: FitResult) -> tuple[Row, ...]:
         Row(label="Size", cells=tuple((units.size(r.size_bytes), "") for r in columns)),
         Row(label="Peak memory", cells=tuple((units.size(r.memory_bytes), "") for r in columns)),
     ]  # fmt: skip
+    if any(r.energy for r in columns):
+        rows.append(Row(label="Energy a sample", cells=tuple(map(_energy_cell, columns))))
     if result.objective == "throughput" or any(m.batch > 1 for r in columns if (m := r.measurement or r.screening)):
         cells = tuple((phrases.throughput(r.measurement or r.screening), "samples") for r in columns)
         rows.insert(1, Row(label="Throughput", cells=cells))
     return tuple(rows)
+
+
+def _energy_cell(record: CandidateRecord) -> tuple[str, str]:
+    """Energy of a sample, and below it what of that came on top of idle power."""
+    if record.energy is None:
+        return phrases.UNKNOWN, ""
+    above = record.energy.above_idle_j
+    note = "" if above is None else f"{units.energy(above.point)} above idle\n({phrases.energy_range(above)})"
+    return units.energy(record.energy.per_sample_j.point), note
 
 
 def _tail_rows(columns: Sequence[CandidateRecord]) -> list[Row]:
@@ -230,3 +241,24 @@ def usage(result: FitResult) -> str:
         "    print(spec.name, value.shape, value.dtype)",
         "session.close()",
     ])  # fmt: skip
+
+
+def smaller(result: FitResult) -> list[tuple[str, ...]]:
+    """Rows of the networks that training and pruning led to: name, ratio, quality, drop, size, notes."""
+    changed = [r for r in result.candidates if any(step.name.startswith(CHANGING) for step in r.recipe.passes)]
+    return [
+        (
+            phrases.clip(phrases.name(record), 160),
+            units.ratio(record.speedup.point if record.speedup else None),
+            phrases.quality(result.metric, record.quality.value if record.quality else None),
+            phrases.drop(result.metric, record.quality.drop.point if record.quality else None),
+            units.size(record.size_bytes),
+            phrases.clip("; ".join(record.notes) if record.infeasible is None else record.infeasible.reason, 240),
+        )
+        for record in changed
+        if record.screening is not None or record.infeasible is not None
+    ]
+
+
+CHANGING = ("prune_", "distil", "quantize_aware", "low_rank", "substitute", "cluster_")
+"""How the names of passes begin that make another network of it."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dovetail.core.errors import StorageError
+from dovetail.core.json_lines import whole_rows
 
 SCHEMA = 1
 FILE = "journal.jsonl"
@@ -46,19 +47,11 @@ class Journal:
             raise StorageError(what, where=str(path), hint="choose another --out") from exc
 
     def _resume(self, job: str) -> None:
-        whole: list[dict[str, Any]] = []
-        text = self.path.read_bytes()
-        end = 0
-        for line in text.splitlines(keepends=True):
-            row = _parsed(line)
-            if row is None:
-                break
-            whole.append(row)
-            end += len(line)
+        whole, end = whole_rows(self.path)
         if not whole or whole[0].get("job") != job or whole[0].get("schema") != SCHEMA:
             self._set_aside()
             return
-        if end < len(text):
+        if end < self.path.stat().st_size:
             os.truncate(self.path, end)
         self.rows = whole[1:]
 
@@ -94,12 +87,3 @@ class Journal:
                 os.fsync(file.fileno())
         except OSError as exc:
             raise StorageError(f"cannot write the journal: {exc.strerror}", where=str(self.path)) from exc
-
-
-def _parsed(line: bytes) -> dict[str, Any] | None:
-    """One row; ``None`` for what a torn write or another program left."""
-    try:
-        row = json.loads(line) if line.endswith(b"\n") else None
-    except ValueError:
-        return None
-    return row if isinstance(row, dict) else None

@@ -11,15 +11,15 @@ import itertools
 import math
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from enum import StrEnum
+from dataclasses import replace
 from functools import partial
-from statistics import NormalDist
 
 from dovetail.core.estimate import Estimate
 from dovetail.core.measurement import Interval
 from dovetail.core.outcome import CandidateRecord, Fate, Quality
 from dovetail.core.recipe import Recipe
+from dovetail.search.chances import certifiable, certification_chance
+from dovetail.search.goal import Goal, Strategy
 from dovetail.search.space import Proposal
 
 PROCESS_SPREAD = 0.03
@@ -41,80 +41,11 @@ CERTAIN = 0.99
 """Chance of certification from which a finalist needs none beside it that is slower."""
 
 
-class Strategy(StrEnum):
-    """How the space is walked: ``race`` is the product, the others are what it is compared with."""
-
-    RACE = "race"
-    RANDOM = "random"
-    EXHAUSTIVE = "exhaustive"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Goal:
-    """What the search optimises.
-
-    Attributes:
-        objectives: of ``latency``, ``throughput``, ``size`` and ``memory``, the one that decides first.
-        margin: permitted drop in the metric's unit; ``None`` when quality cannot be judged.
-        certification_units: independent units that will certify.
-        feasible: judges a record against the user's limits (``False`` when it surely breaks one).
-    """
-
-    objectives: tuple[str, ...] = ("latency",)
-    margin: float | None = None
-    certification_units: int = 0
-    feasible: Callable[[CandidateRecord], bool] = lambda record: True
-
-    @property
-    def timed(self) -> bool:
-        """Whether speed is all that is wanted."""
-        return set(self.objectives) <= {"latency", "throughput"}
-
-    def cost(self, record: CandidateRecord, objective: str = "") -> float:
-        """Lower is better; infinite for what has no number. By the first objective unless one is named."""
-        objective = objective or self.objectives[0]
-        if objective == "size":
-            value = record.size_bytes
-        elif objective == "memory":
-            value = record.memory_bytes
-        else:
-            value = None if record.speedup is None else 1.0 / record.speedup.point
-        return math.inf if value is None or not math.isfinite(value) else value
-
-
 def _unseen_gain(option: str, before: object, after: object) -> float:
     """Log gain that an option may bring whose effect was not seen; a runtime's usual number of threads may be one."""
     if option == "threads" and isinstance(after, int) and not isinstance(before, int):
         return max(TUNE_WITHIN, math.log(after))
     return TUNE_WITHIN
-
-
-Z_ALPHA = 1.645
-"""One-sided 95 % quantile of the normal distribution."""
-
-
-def _errors(quality: Quality, units: int) -> tuple[float, float]:
-    """Standard error of a drop on the selection split, and on ``units`` fresh units; infinite without any."""
-    z = NormalDist().inv_cdf(0.5 + quality.drop.confidence / 2)
-    error = max((quality.drop.high - quality.drop.low) / (2 * z), 1e-12)
-    return error, error * math.sqrt(quality.n / units) if units else math.inf
-
-
-def certifiable(quality: Quality, margin: float, units: int) -> bool:
-    """Whether ``units`` fresh units could certify it, if they showed no drop at all."""
-    return Z_ALPHA * _errors(quality, units)[1] <= margin
-
-
-def certification_chance(quality: Quality, margin: float, units: int, z_alpha: float = Z_ALPHA) -> float:
-    """Probability that ``units`` fresh units certify a drop of at most ``margin``, judged from the selection split.
-
-    Normal approximation: the selection estimate has the standard error of its interval, the certification estimate that error
-    scaled to ``units``; certified when estimate + z·error stays within the margin.
-    """
-    error, later = _errors(quality, units)
-    if not math.isfinite(later):
-        return 0.0
-    return NormalDist().cdf((margin - quality.drop.point - z_alpha * later) / math.hypot(error, later))
 
 
 Forecast = Callable[[Recipe, Recipe], Estimate | None]
@@ -320,7 +251,7 @@ class Race:
             if ratio is not None:
                 cost = self._log_cost(record)
                 point, low, high = (cost + math.log(value) for value in (ratio.value, ratio.low, ratio.high))
-                found.append(Interval(point=point, low=low, high=high, confidence=ratio.coverage))
+                found.append(Interval(point=point, low=low, high=high, confidence=ratio.coverage or 0.0))
         return min(found, key=lambda outlook: outlook.high - outlook.low, default=None)
 
     def _surely_slower(self, proposal: Proposal, bar: float) -> bool:

@@ -184,6 +184,24 @@ def _static_int8(clean: tuple[PassSpec, ...], traits: Traits, environment: Envir
         yield static("int8 matrix products", like="", include_types=["MatMul", "Gemm"])
 
 
+BLOCKS = (1, 2, 3, 4, 6, 8)
+SHARES = (0.125, 0.25, 0.375, 0.5)
+CHANNEL_STEP = 8
+"""Channels are taken by so many: half of the widest register, since small networks have few; what is faster is measured."""
+
+
+def shapes(kinds: frozenset[str]) -> dict[str, tuple[PassSpec, ...]]:
+    """Ways to take something away from a network of such operators → passes, from the least to the most."""
+    found = {}
+    if kinds & {"Add"}:
+        found["blocks"] = tuple(spec("prune_blocks", count=count) for count in BLOCKS)
+    if "Softmax" in kinds and kinds & {"MatMul", "Gemm"}:
+        found["heads"] = tuple(spec("prune_heads", ratio=share, neurons=True) for share in SHARES)
+    elif kinds & {"Conv", "Gemm", "MatMul"}:
+        found["channels"] = tuple(spec("prune_channels", ratio=share, align=CHANNEL_STEP) for share in SHARES)
+    return found
+
+
 def _safe(environment: Environment) -> dict[str, object]:
     """Parameters of 8-bit passes where the chip adds products of 8 bits up in 16: weights of 7 bits cannot saturate there."""
     return {} if INT8_DOT & set(environment.isa) else {"reduce_range": True}

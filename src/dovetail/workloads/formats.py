@@ -16,6 +16,7 @@ _MAGIC: tuple[tuple[int, bytes, str, str], ...] = (
     (4, b"TFL3", "a LiteRT (TensorFlow Lite) model", "give it the ending .tflite"),
     (4, b"ORTM", "an ONNX Runtime .ort model", "give the .onnx file that it was made from"),
     (0, b"\x89HDF\r\n\x1a\n", "an HDF5 file, probably Keras weights", _TF2ONNX),
+    (0, b"DTVW", "a packed model", "unpack it first: dovetail unpack FILE --out model.onnx"),
     (0, b"GGUF", "a GGUF language model", "this tool takes ONNX; export the original network"),
     (0, b"\x93NUMPY", "a NumPy array", "arrays are data: give them with --data"),
     (0, b"\x1f\x8b", "a gzip archive", "unpack it first"),

@@ -37,19 +37,22 @@ def merge_bounds(node: ir.Node) -> bool:
 
 def gelu(node: ir.Node) -> bool:
     """``x · 0.5 · (1 + erf(x / √2))`` in either order of its products → Gelu (opset 20)."""
-    if node.domain != "" or node.op_type != "Mul":
+    x = written_out_gelu(node)
+    if x is None:
         return False
-    factors = _factors(node)
+    replace(node, new_node("Gelu", [x], like=node.outputs[0]))
+    return True
+
+
+def written_out_gelu(node: ir.Node) -> ir.Value | None:
+    """What goes into a GELU of elementary operators that ends in this node; ``None`` for other nodes."""
+    factors = _factors(node) if node.domain == "" and node.op_type == "Mul" else None
     if factors is None:
-        return False
+        return None
     constants, variables = factors
     if len(variables) != 2 or not math.isclose(float(np.prod(constants)), 0.5, rel_tol=1e-6):
-        return False
-    for x, gate in (variables, variables[::-1]):
-        if _is_one_plus_erf(gate, x):
-            replace(node, new_node("Gelu", [x], like=node.outputs[0]))
-            return True
-    return False
+        return None
+    return next((x for x, gate in (variables, variables[::-1]) if _is_one_plus_erf(gate, x)), None)
 
 
 def _bounds(node: ir.Node) -> tuple[ir.Value, float, float] | None:

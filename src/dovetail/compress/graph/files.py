@@ -50,7 +50,8 @@ def _forget_inferable_types(graph_model: ir.Model) -> None:
     """Drops type annotations that tensors or inference give back: a tenth of a small model's file.
 
     Annotated initialisers also break ``onnxruntime.quantization.quantize_dynamic``, which transposes weights but not their
-    annotations. Values next to operators of other domains keep theirs, since those cannot be inferred.
+    annotations. An annotation without a type stops inference at every reader. Values next to operators of other domains keep
+    theirs, since those cannot be inferred.
     """
     standard = set(graph_model.opset_imports) <= {"", "ai.onnx"}
     for graph in graph_model.graphs():
@@ -58,6 +59,7 @@ def _forget_inferable_types(graph_model: ir.Model) -> None:
         for value in values:
             if not (value.is_graph_output() or value.is_graph_input()):
                 value.type, value.shape = None, None
+                value.metadata_props.clear()  # kept alone, they would be written as an annotation without a type
 
 
 def opset(graph_model: ir.Model) -> int:

@@ -11,6 +11,10 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
+TAGS = ("attention", "dense", "depthwise", "inception", "resnet", "text")
+"""Kinds of networks that operators tell apart: attention; an output as large as the input image; depthwise convolutions;
+concatenations of several branches; sums of a branch and its input; attention without an image."""
+
 _UNITS = {"pixels": 2e5, "layers": 60.0, "params": 1e7}
 """Sizes of a middling network, so that coefficients are seconds of one."""
 
@@ -24,8 +28,8 @@ class Network:
         pixels: height times width of the input; a clip's or a stereo pair's are summed; ``None`` when not stated.
         params: number of weights; ``None`` when not stated.
         layers: convolutions and matrix products; ``None`` when not known.
-        tags: kind → 1 or 0, or how much of it (``depthwise``, ``attention``, ``dense`` for an output as large as the input,
-            names of families); what is left out is not known.
+        tags: kind of :data:`TAGS` → 1 or 0 (of microcontrollers also ``vectors``: products of matrices with single vectors);
+            what is left out is not known.
     """
 
     flop: float
@@ -36,8 +40,8 @@ class Network:
 
     @property
     def bare(self) -> bool:
-        """Whether its kind and depth are not known, so that it is predicted from its sizes alone."""
-        return self.layers is None
+        """Whether its kind is not known, so that it is predicted from its sizes alone."""
+        return not self.tags
 
 
 def sizes(networks: Sequence[Network], unstated: Mapping[str, Any]) -> dict[str, Floats]:

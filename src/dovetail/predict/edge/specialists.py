@@ -8,14 +8,13 @@ from functools import cache
 
 from dovetail.core.device import Device, Kind
 from dovetail.core.prediction import Binds
-from dovetail.core.source import Source, SourceKind
 from dovetail.predict.edge.dpu import Dpu, DpuModel, Run, configuration
 from dovetail.predict.edge.mcu import Mcu, McuModel, core
 from dovetail.predict.edge.npu import Chip, NpuModel
 from dovetail.predict.edge.timed import Timed
-from dovetail.predict.fitted_file import parameters
+from dovetail.predict.fitted_file import parameters, source
 from dovetail.predict.op_table import OpTable
-from dovetail.predict.setting import Band, Setting, Told
+from dovetail.predict.setting import Band, Declined, Setting, Told
 
 _LIMITS = {
     "call": Binds.OVERHEAD,
@@ -46,11 +45,11 @@ _BOARDS = {
 """Word in a device's name → board, its usual configuration and the set that it was measured in."""
 _ONE_THREAD = frozenset({"DPUCZDX8G", "DPUCVDX8G", "DPUCADX8G"})
 """Cores that were measured with one thread too, which tells the latency."""
-
-
-
-def _source(name: str) -> Source:
-    return Source(kind=SourceKind.DERIVED, ref=f"fitted to published rows: predict/fitted/{name}.json")
+_TINY = "microcontrollers of MLPerf Tiny"
+_MCU_TYPES = ("int8", "fp32")
+_STATED = r"(\d+) ?MHz"
+_NO_TYPE = Declined(model=_TINY, reason="it was fitted to int8 and fp32")
+_FLOATS = Declined(model="the model of its zoo", reason="it was fitted to int8")
 
 
 def _band(timed: Timed, i: int, factor: float = 1.0) -> Band:
@@ -92,9 +91,9 @@ class Dpus:
         """Whether a board of that name was measured."""
         return device.kind is Kind.FPGA and _board(device.name) is not None
 
-    def tell(self, table: OpTable, devices: Sequence[Device], setting: Setting) -> Sequence[Told | None]:
+    def tell(self, table: OpTable, devices: Sequence[Device], setting: Setting) -> Sequence[Told | Declined]:
         """Rates with several threads; latency with one, where that was measured."""
-        told: list[Told | None] = [None] * len(devices)
+        told: list[Told | Declined] = [_FLOATS] * len(devices)
         boards = [_board(device.name) for device in devices]
         for name in {board[1] for board in boards if board and _int8(setting)}:
             places = [i for i, board in enumerate(boards) if board and board[1] == name]
@@ -102,18 +101,19 @@ class Dpus:
             runs = [Run(dpu=dpu, multi=multi) for multi in (True, False) for dpu in dpus]
             found = _dpu(name).predict([table.network] * len(runs), runs)
             for k, (i, dpu) in enumerate(zip(places, dpus, strict=True)):
-                told[i] = _dpu_told(found, k, len(dpus) + k, dpu, _source(name), setting)
+                told[i] = _dpu_told(found, k, len(dpus) + k, dpu, name, setting)
         return told
 
 
-def _dpu_told(found: Timed, many: int, one: int, dpu: Dpu, source: Source, setting: Setting) -> Told:
+def _dpu_told(found: Timed, many: int, one: int, dpu: Dpu, fitted: str, setting: Setting) -> Told:
     alone = dpu.core in _ONE_THREAD or dpu.board == "VEK280"
     return Told(
         precision="int8",
         seconds=_band(found, many),
         latency_s=_band(found, one, setting.batch) if alone else None,
         binds=_greatest(found, many),
-        source=source,
+        source=source(fitted),
+        model="boards of the Vitis AI model zoo",
         note=f"as {dpu.name}, end to end with the host's work" + ("" if alone else "; only rates were published"),
     )
 
@@ -134,14 +134,16 @@ class DataflowChips:
         """Whether it is one, with a peak."""
         return device.vendor == "Hailo" and "int8" in device.peak_flop_per_s
 
-    def tell(self, table: OpTable, devices: Sequence[Device], setting: Setting) -> Sequence[Told | None]:
+    def tell(self, table: OpTable, devices: Sequence[Device], setting: Setting) -> Sequence[Told | Declined]:
         """Rates at the batch; latency where the network is swapped, as frames do not overlap then."""
         if not _int8(setting):
-            return [None] * len(devices)
+            return [_FLOATS] * len(devices)
         chips = [_chip(device, setting.batch) for device in devices]
         found = _npu().predict([table.network] * len(chips), chips)
         chances = _npu().chance([table.network] * len(chips), chips)
-        return [_chip_told(found, i, float(chance), setting) for i, chance in enumerate(chances)]
+        most, params = _npu().parameters["most_params"], table.network.params or 0.0
+        small = [params <= most[chip.family] for chip in chips]
+        return [_chip_told(found, i, float(chance), setting, small[i]) for i, chance in enumerate(chances)]
 
 
 def _chip(device: Device, batch: int) -> Chip:
@@ -153,17 +155,19 @@ def _chip(device: Device, batch: int) -> Chip:
     )
 
 
-def _chip_told(found: Timed, i: int, chance: float, setting: Setting) -> Told:
+def _chip_told(found: Timed, i: int, chance: float, setting: Setting, small: bool) -> Told:
     whole = chance >= 0.5
     overlap = "; frames overlap, and the time of a single one was not published" if whole else ""
+    beyond = "" if small else "; it has more weights than any network that was measured on such a chip"
     return Told(
         precision="int8",
         seconds=_band(found, i),
         latency_s=None if whole else _band(found, i, setting.batch),
         binds=_greatest(found, i),
-        source=_source("hailo"),
-        streams=True,
-        note=f"fits on the chip as a whole with a chance of {chance:.0%}, else in parts that take turns{overlap}",
+        source=source("hailo"),
+        model="chips of the Hailo model zoo",
+        streams=small,
+        note=f"fits on the chip as a whole with a chance of {chance:.0%}, else in parts that take turns{overlap}{beyond}",
     )
 
 
@@ -174,9 +178,11 @@ class Microcontrollers:
         """Whether it is one whose clock is told by its name or its peak."""
         return device.kind is Kind.MCU and _clock_hz(device) is not None
 
-    def tell(self, table: OpTable, devices: Sequence[Device], setting: Setting) -> Sequence[Told | None]:
+    def tell(self, table: OpTable, devices: Sequence[Device], setting: Setting) -> Sequence[Told | Declined]:
         """Time and energy of one inference."""
         precision = setting.precision or "int8"
+        if precision not in _MCU_TYPES:
+            return [_NO_TYPE] * len(devices)
         parts = [_part(device, precision) for device in devices]
         networks = [table.network] * len(parts)
         found, joules, powered = _mcu().predict(networks, parts), _mcu().energy(networks, parts), _mcu().power.conditions
@@ -186,8 +192,10 @@ class Microcontrollers:
                 seconds=_band(found, i),
                 latency_s=_band(found, i, setting.batch),
                 binds=_greatest(found, i),
-                source=_source("tiny"),
+                source=source("tiny"),
+                model=_TINY,
                 energy_j=_band(joules, i) if part.core in powered else None,
+                note=_clock_note(devices[i], part),
             )
             for i, part in enumerate(parts)
         ]
@@ -197,17 +205,21 @@ def _part(device: Device, precision: str) -> Mcu:
     return Mcu(
         core=core(device.name),
         clock_hz=_clock_hz(device) or 1e8,
-        floats=not precision.startswith("int"),
+        floats=precision == "fp32",
         library="X-CUBE-AI" if "x-cube-ai" in device.software else None,
     )
 
 
+def _clock_note(device: Device, part: Mcu) -> str:
+    """What is assumed of its clock; empty where its name states it."""
+    if re.search(_STATED, device.name):
+        return ""
+    return f"its clock is not stated: taken as {part.clock_hz / 1e6:.0f} MHz, one multiply-add a cycle at its peak (assumed)"
+
+
 def _clock_hz(device: Device) -> float | None:
     """From its name, or one multiply-add a cycle."""
-    if found := re.search(r"(\d+) ?MHz", device.name):
+    if found := re.search(_STATED, device.name):
         return float(found[1]) * 1e6
     peak = device.peak_flop_per_s.get("int8")
     return peak.value / 2 if peak else None
-
-
-SPECIALISTS = (Dpus(), DataflowChips(), Microcontrollers())

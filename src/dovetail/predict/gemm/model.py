@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dovetail.predict.gemm.features import flags, work_features
+from dovetail.predict.gemm.features import work_features
 from dovetail.predict.gemm.shapes import ROLES, Gemms, Gpus
 from dovetail.predict.gemm.tiles import TileModel
-from dovetail.predict.trees import Trees
+from dovetail.predict.trees import Trees, mean
 
 Floats = NDArray[np.float64]
 
@@ -49,6 +49,7 @@ class GemmModel:
         self._tiles = TileModel.of_json(parameters["tiles"])
         self._devices: tuple[str, ...] = tuple(parameters["devices"])
         self._trees = Trees.of_json(parameters["trees"]) if "trees" in parameters else None
+        self._given: dict[tuple[str, str], Trees] = {}
         self._spreads: Mapping[str, Any] = parameters.get("spreads", {FITTED: [(1.0, 1.0)] * 3, NEW: (1.0, 1.0)})
 
     def predict(self, gemms: Gemms, gpus: Gpus) -> GemmTimes:
@@ -62,15 +63,30 @@ class GemmModel:
         ends[np.array([name not in self._devices for name in gpus.name], dtype=bool)] = self._spreads[NEW]
         return GemmTimes(seconds=seconds, low_s=np.maximum(seconds * ends[:, 0], floor), high_s=seconds * ends[:, 1])
 
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """That rows were fitted to."""
+        return self._devices
+
     def _factor(self, work: Floats, roles: Sequence[str], devices: Sequence[str]) -> Floats:
         """``[n]`` ln of the trees' factor, the mean over what is not known of device and role."""
+        asked = [
+            (device if device in self._devices else "", role if role in ROLES else "")
+            for device, role in zip(devices, roles, strict=True)
+        ]
+        flags = np.zeros((len(work), len(self._devices) + len(ROLES)))
+        found, x = np.zeros(len(work)), np.concatenate([flags, work], axis=1)
+        for key in set(asked):
+            rows = np.array([one == key for one in asked], dtype=bool)
+            found[rows] = self._of(*key)(x[rows])
+        return found
+
+    def _of(self, device: str, role: str) -> Trees:
+        """The trees of a device and a role, and their mean over all of those that an empty name stands for."""
         assert self._trees is not None
-        total, count = np.zeros(len(work)), np.zeros(len(work))
-        for device, role in product(self._devices, ROLES):
-            asked = np.array([name == device or name not in self._devices for name in devices], dtype=bool)
-            asked &= np.array([name == role or name not in ROLES for name in roles], dtype=bool)
-            if asked.any():
-                same = flags([device] * int(asked.sum()), [role] * int(asked.sum()), self._devices)
-                total[asked] += self._trees(np.concatenate([same, work[asked]], axis=1))
-                count[asked] += 1
-        return total / count
+        if (device, role) not in self._given:
+            which = product([device] if device else self._devices, [role] if role else ROLES)
+            columns = (*self._devices, *ROLES)
+            flagged = [{i: float(name in pair) for i, name in enumerate(columns)} for pair in which]
+            self._given[device, role] = mean([self._trees.given(values) for values in flagged])
+        return self._given[device, role]

@@ -31,11 +31,12 @@ _WIDEST = (0.35, 2.8)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NetTimes:
-    """Of ``n`` networks: seconds a sample, and the ends of their interval; each ``[n]``."""
+    """Of ``n`` networks: seconds a sample and the ends of their interval, each ``[n]``; ``[n, TERMS]`` what they go into."""
 
     seconds: Floats
     low_s: Floats
     high_s: Floats
+    shares: Floats
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,10 +56,22 @@ class NetModel:
     """
 
     def __init__(self, parameters: Mapping[str, Any]) -> None:
-        self._fitted = [(Setting(**item["setting"]), np.array(item["weights"])) for item in parameters["settings"]]
+        self._fitted: dict[tuple[str, str], list[tuple[Setting, Floats]]] = {}
+        for item in parameters["settings"]:
+            own = Setting(**item["setting"])
+            self._fitted.setdefault((own.device, own.way), []).append((own, np.array(item["weights"])))
         self._ways = {way: np.array(weights) for way, weights in parameters["ways"].items()}
         self._trees = Trees.of_json(parameters["trees"]) if "trees" in parameters else None
         self._spreads: Mapping[str, Sequence[float]] = parameters.get("spreads", {})
+
+    @property
+    def ways(self) -> frozenset[str]:
+        """To run networks, that were fitted on some device."""
+        return frozenset(self._ways)
+
+    def fitted(self, device: str, way: str) -> list[Setting]:
+        """Settings of one way that were fitted on a device."""
+        return [setting for setting, _ in self._fitted.get((device, way), [])]
 
     def predict(self, quantities: Floats, batch: Floats, pixels: Floats, settings: Sequence[Setting]) -> NetTimes:
         """Seconds a sample.
@@ -73,24 +86,24 @@ class NetModel:
         logs, shares = self.sums(quantities, batch, settings, found)
         if self._trees is not None:
             logs = logs + self._trees(tree_features(shares, quantities, batch, pixels, settings))
-        ends = np.array([self._ends(setting.way, found[setting.key].near) for setting in settings]).reshape(-1, 2)
+        ends = np.array([self.spread(setting.way, found[setting.key].near) for setting in settings]).reshape(-1, 2)
         seconds = np.exp(logs)
-        return NetTimes(seconds=seconds, low_s=seconds * ends[:, 0], high_s=seconds * ends[:, 1])
+        return NetTimes(seconds=seconds, low_s=seconds * ends[:, 0], high_s=seconds * ends[:, 1], shares=shares)
 
     def weights(self, setting: Setting) -> Weights:
         """Of the setting, of the most similar one on the device, of its way, or of any way, whichever is known first."""
-        own = (setting.device, setting.way)
-        same = [(other, values) for other, values in self._fitted if (other.device, other.way) == own]
+        same = self._fitted.get((setting.device, setting.way))
         if same:
             other, values = max(same, key=lambda item: setting.likeness(item[0]))
             return Weights(values=values, near=FITTED if other.key == setting.key else SIMILAR)
-        return Weights(values=self._of_way(setting), near=NEW)
+        return Weights(values=self.of_way(setting), near=NEW)
 
-    def _of_way(self, setting: Setting) -> Floats:
+    def of_way(self, setting: Setting) -> Floats:
+        """Weights of all devices together that run that way."""
         if setting.way in self._ways:
             return self._ways[setting.way]
         if setting.training:
-            return _TRAINING * self._of_way(replace(setting, training=False))
+            return _TRAINING * self.of_way(replace(setting, training=False))
         return np.asarray(np.mean(list(self._ways.values()), axis=0))
 
     def sums(
@@ -101,8 +114,10 @@ class NetModel:
         total = np.maximum(parts.sum(axis=1), 1e-12)
         return np.log(total), parts / total[:, None]
 
-    def _ends(self, way: str, near: str) -> Sequence[float]:
-        return self._spreads.get(f"{way}, {near}") or (near != NEW and self._spreads.get(near)) or _WIDEST
+    def spread(self, way: str, near: str) -> tuple[float, float]:
+        """Factors of the interval."""
+        low, high = self._spreads.get(f"{way}, {near}") or (near != NEW and self._spreads.get(near)) or _WIDEST
+        return low, high
 
 
 def tree_features(shares: Floats, quantities: Floats, batch: Floats, pixels: Floats, settings: Sequence[Setting]) -> Floats:

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dovetail.core.workload import Op, Workload
+from dovetail.predict.family import ELEMENT_BYTES, Family, family
 from dovetail.predict.nets.quantities import FIXED, Counted, summed
-from dovetail.predict.op_table import ELEMENT_BYTES, Family, family
 
 Floats = NDArray[np.float64]
 
@@ -29,9 +29,20 @@ _SCORES = frozenset({"Mul", "Div", "Add", "Where", "Cast", "Identity"})
 
 def profile(workload: Workload) -> Floats:
     """``[quantities]`` of one sample."""
-    found = summed(_Graph(workload).counted(), float(workload.params))
+    return of_launched(launched(workload), workload)
+
+
+def launched(workload: Workload) -> tuple[tuple[str, Counted], ...]:
+    """Name of every operator that PyTorch would launch, and what it does in a call."""
+    return tuple(_Graph(workload).counted())
+
+
+def of_launched(operators: Iterable[tuple[str, Counted]], workload: Workload) -> Floats:
+    """``[quantities]`` of one sample, from the operators of a call."""
+    found = summed((counted for _, counted in operators), float(workload.params))
     batch = next((shape[0] for shape in workload.input_shapes.values() if len(shape) > 1), 1)
     return np.where(FIXED, found, found / max(batch, 1))
+
 
 
 class _Graph:
@@ -45,7 +56,7 @@ class _Graph:
             for name in op.inputs:
                 self.readers.setdefault(name, []).append(op)
 
-    def counted(self) -> Iterator[Counted]:
+    def counted(self) -> Iterator[tuple[str, Counted]]:
         """Every operator that is launched."""
         hidden: set[str] = set()
         for op in self.ops:
@@ -53,15 +64,15 @@ class _Graph:
                 parts = self._attention(op)
                 if parts is not None:
                     hidden |= {part.name for part in (op, *parts)} | {scale.name for scale in self._scales(parts[0])}
-                    yield _fused(parts[0], parts[1])
+                    yield parts[0].name, _fused(parts[0], parts[1])
             elif op.kind == "Erf":
                 hidden |= {other.name for other in self._gelu(op)}
             elif op.kind == "Sigmoid":
                 hidden |= {other.name for other in self._after(op) if other.kind == "Mul" and op.inputs[0] in other.inputs}
             elif op.kind == "MatMul" and op.weight_bytes:
                 hidden |= {other.name for other in self._after(op) if other.kind == "Add" and other.weight_bytes}
-        launched = (op for op in self.ops if op.name not in hidden and op.kind not in _VIEWS)
-        yield from (_one(op) for op in launched if family(op) is not Family.FREE)
+        shown = (op for op in self.ops if op.name not in hidden and op.kind not in _VIEWS)
+        yield from ((op.name, _one(op)) for op in shown if family(op) is not Family.FREE)
 
     def _after(self, op: Op) -> list[Op]:
         return [reader for name in op.outputs for reader in self.readers.get(name, ())]
@@ -136,7 +147,7 @@ def _product(op: Op, facts: Mapping[str, str]) -> tuple[str, tuple[int, ...]]:
     """Kind, and the channels summed over and put out, per group."""
     shape = op.output_shapes[0] if op.output_shapes else None
     if not shape or not op.weight_bytes:
-        return "bmm", ()
+        return ("conv" if "Conv" in op.kind and op.weight_bytes else "bmm"), ()
     sums = float(facts["matrix_flop"]) / max(2 * _elements(op, op.output_bytes), 1.0)
     if "Conv" not in op.kind:
         return "mm", (max(1, round(sums)), shape[-1])

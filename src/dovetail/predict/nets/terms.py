@@ -60,3 +60,25 @@ def composition(quantities: Floats, batch: Floats, pixels: Floats) -> Floats:
     sizes = [batch, pixels, all_flop, all_flop / all_moved, params, operators, all_flop / operators]
     shares = [flop / all_flop[:, None], pick(quantities, UNEVEN) / all_flop[:, None], moved / all_moved[:, None]]
     return np.concatenate([np.log(np.stack(sizes, axis=1)), *shares, counts / operators[:, None]], axis=1)
+
+
+def limits(shares: Floats, quantities: Floats) -> Floats:
+    """``[n, 3]`` shares of the time that go into operations, memory traffic and launches.
+
+    Args:
+        shares: ``[n, TERMS]``.
+        quantities: ``[n, QUANTITIES]``; they tell which part of the terms ``ROOF`` is traffic.
+    """
+    of = {name: shares[:, index] for index, name in enumerate(TERMS)}
+    moved = 2 * pick(quantities, [f"moved_{kind}" for kind in PRODUCTS if kind != "dw"]).sum(axis=1)
+    roofs = pick(quantities, ROOF)
+    traffic = np.clip(moved[:, None] / np.maximum(roofs, 1.0), 0.0, 1.0)
+    by_roof = np.stack([of[name] for name in ROOF], axis=1)
+    return np.stack(
+        [
+            sum(of[name] for name in (*FLOP, *UNEVEN)) + (by_roof * (1 - traffic)).sum(axis=1),
+            sum(of[name] for name in (*MOVED, "params")) + (by_roof * traffic).sum(axis=1),
+            of["operators"] + of["products"] + of["step"],
+        ],
+        axis=1,
+    )

@@ -1,0 +1,1 @@
+"""Structures that a graph can do without: channels, attention heads, blocks and layers; and single weights."""

@@ -1,0 +1,77 @@
+"""Structured pruning of channels and feed-forward neurons: the graph gets narrower, and needs no special runtime."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+from dovetail.compress import settings
+from dovetail.compress.prune import report
+from dovetail.compress.prune.amount import Amount, Choice
+from dovetail.compress.prune.coupling import Coupling, Kind
+from dovetail.compress.prune.graph import finish, interface, prepare
+from dovetail.core.protocols import Array, Model, Pass, PassContext
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config(Amount):
+    """Parameters of channel pruning; see :class:`.amount.Amount`."""
+
+
+class PruneChannels(Pass):
+    """Removes the least important channels of convolutions and neurons of matrix products, with all that depends on them."""
+
+    name: ClassVar[str] = "prune_channels"
+    shrinks: ClassVar[bool] = True
+
+    def apply(self, model: Model, ctx: PassContext) -> Model:
+        """Writes ``model.onnx`` and ``pruned.json``; parameters as in :class:`Config`.
+
+        Raises:
+            InputError: a parameter is wrong, or would take every channel.
+            ModelError: the model cannot be read or is quantised, nothing in it can be pruned, or not enough of it.
+        """
+        config = settings.read(Config, ctx.config, self.name)
+        return prune(model, ctx, config, ("channels", "neurons"), self.name)
+
+
+def prune(
+    model: Model,
+    ctx: PassContext,
+    amount: Amount,
+    kinds: tuple[Kind, ...],
+    name: str,
+    gradients: Mapping[str, Array] | None = None,
+) -> Model:
+    """Prunes units of some kinds.
+
+    Args:
+        model: a float model.
+        ctx: the pass's context.
+        amount: how much.
+        kinds: of what.
+        name: the pass, for messages.
+        gradients: constant's name → gradient of the loss with respect to it; given, importance is |w · g|.
+
+    Raises:
+        InputError: as :meth:`PruneChannels.apply`.
+        ModelError: likewise.
+    """
+    prepared = prepare(model, name)
+    before = interface(prepared)
+    coupling = Coupling(prepared.clone())
+    ctx.progress(0.1, "ranking channels")
+    units = Choice(prepared=prepared, coupling=coupling, amount=amount, kinds=kinds, ctx=ctx, gradients=gradients).units()
+    full = report.widths(coupling)
+    coupling.remove(units)
+    left = report.widths(coupling)
+    importance = "taylor" if gradients is not None else amount.importance
+    report.write(
+        ctx.workdir, "channels", importance, report.rows(full, left),
+        config=dataclasses.asdict(amount), held={g.name: g.reason for g in coupling.groups if g.reason is not None},
+    )  # fmt: skip
+    ctx.note(report.phrase("channels", full, left))
+    ctx.progress(1.0, "pruned")
+    return finish(coupling.model, before, ctx)

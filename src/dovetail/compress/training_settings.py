@@ -1,0 +1,135 @@
+"""How passes train when the user does not say: by what the graph looks like."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dovetail.compress import settings
+from dovetail.core.errors import DataError
+from dovetail.core.protocols import Model, PassContext, Trainer
+from dovetail.core.training import Objective, Schedule, Trained
+
+IMAGE_CHANNELS = {1: "strong_shifts", 3: "strong_images"}
+"""Channels of an image input → augmentation: grey images are often writing or scans, which must not be mirrored."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Training:
+    """Parameters that all training passes share.
+
+    Attributes:
+        epochs: passes over the training samples.
+        batch: samples per step.
+        learning_rate: the peak; ``None`` for one that suits the graph.
+        augment: name of an augmentation; ``auto`` for one that suits the inputs, ``none``.
+        labels: weight of the loss against labels, beside the distillation from the original.
+        temperature: of the distillation of class scores.
+        ema: decay of the average of weights that is kept; ``None`` for none.
+        clip: largest norm of the gradient.
+    """
+
+    epochs: float = 10.0
+    batch: int = 128
+    learning_rate: float | None = None
+    augment: str = "auto"
+    labels: float = 0.0
+    temperature: float = 4.0
+    ema: float | None = None
+    clip: float | None = 5.0
+
+    def __post_init__(self) -> None:
+        settings.require(self.epochs > 0, f"{self.epochs} is not above zero", "training.epochs")
+        settings.require(self.labels >= 0, f"{self.labels} is below zero", "training.labels")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Looks:
+    """What a graph is made of, as far as training goes.
+
+    Attributes:
+        normalised: holds batch normalisation, so it bears large steps.
+        attention: a transformer, which bears only small ones.
+        channels: of its one image input; 0 where it has none.
+    """
+
+    normalised: bool
+    attention: bool
+    channels: int
+
+
+def looks(proto: Any) -> Looks:
+    """Judges an ``onnx.ModelProto``."""
+    kinds = {node.op_type for node in proto.graph.node}
+    constants = {tensor.name for tensor in proto.graph.initializer}
+    shapes = [_sizes(value) for value in proto.graph.input if value.name not in constants]
+    images = [shape for shape in shapes if len(shape) == 4]
+    found = [size for shape in images for size in (shape[1], shape[3]) if size in IMAGE_CHANNELS]
+    return Looks(
+        normalised="BatchNormalization" in kinds,
+        attention="Softmax" in kinds and bool(kinds & {"LayerNormalization", "Erf", "Gelu"}),
+        channels=found[0] if len(shapes) == 1 and found else 0,
+    )
+
+
+def _sizes(value: Any) -> Sequence[int]:
+    return [dim.dim_value for dim in value.type.tensor_type.shape.dim]
+
+
+def schedule(config: Training, seen: Looks, seed: int, *, fine: bool = False) -> Schedule:
+    """A schedule for a graph; ``fine`` for small corrections, as training under 8-bit rounding makes them."""
+    rate = config.learning_rate
+    if rate is None:
+        rate = 5e-5 if seen.attention else 0.05 if seen.normalised else 1e-3
+        rate = rate / 10 if fine else rate
+    augment = config.augment if config.augment != "auto" else IMAGE_CHANNELS.get(seen.channels, "none")
+    return Schedule(
+        epochs=config.epochs,
+        batch=32 if seen.attention else config.batch,
+        optimizer="sgd" if seen.normalised else "adamw",
+        learning_rate=rate,
+        weight_decay=5e-4 if seen.normalised else 0.01,
+        augment=augment,
+        ema=config.ema,
+        clip=config.clip,
+        hold_out=0.0,
+        keep="last",
+        keep_zeros=True,
+        seed=seed,
+    )
+
+
+def objective(config: Training) -> Objective:
+    """Distillation of the original's outputs, with a share of labels where the user wants one."""
+    return Objective(task="auto" if config.labels else None, hard=config.labels, logits=1.0, temperature=config.temperature)
+
+
+def train(model: Model, config: Training, seen: Looks, ctx: PassContext, *, fine: bool = False) -> Trained:
+    """Trains a model to answer as the original does.
+
+    Raises:
+        DataError: there are no training samples, or no original to learn from.
+        ModelError: the graph cannot be trained.
+    """
+    trainer = _trainer(ctx)
+    trained = trainer.fit(
+        model,
+        out=ctx.workdir / "model.onnx",
+        objective=objective(config),
+        schedule=schedule(config, seen, ctx.seed, fine=fine),
+        teacher=ctx.original,
+        progress=ctx.progress,
+    )
+    told = [(row.epoch, row.loss) for row in trained.history]
+    (ctx.workdir / "loss.json").write_text(json.dumps({"schema": 1, "loss": told}), encoding="utf-8")
+    for note in trained.notes:
+        ctx.note(note)
+    return trained
+
+
+def _trainer(ctx: PassContext) -> Trainer:
+    if ctx.trainer is None or ctx.original is None:
+        raise DataError("needs samples to train on", where="training", hint="give them with --train; labels are not needed")
+    return ctx.trainer

@@ -1,0 +1,167 @@
+"""Makes the network itself smaller: the trials that a curriculum asks for, and what they add to the race."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from dovetail import plugins
+from dovetail.core.outcome import CandidateRecord, Infeasible
+from dovetail.core.recipe import PassSpec, Recipe
+from dovetail.core.serial import decode, encode
+from dovetail.measure.arena import Contestant, Runner
+from dovetail.measure.child import ChildFailure
+from dovetail.pipeline.trials import Rival
+from dovetail.search.curriculum import Aim, Curriculum, told, upon
+from dovetail.search.space import Proposal, shapes
+
+if TYPE_CHECKING:
+    from dovetail.pipeline.optimize import Fit
+
+WORTH_TELLING = 1.2
+"""Gain from which users without training samples are told of it."""
+NEAR = 1.3
+"""Cost relative to the best within which other recipes are tried on a trained network too."""
+
+
+def improve(fit: Fit, stop: Callable[[], bool]) -> Fit:
+    """Trains smaller networks for the fastest recipes and adds them to the race; the deadline moves by what that took."""
+    started = time.monotonic()
+    end = started + fit.job.wish.train_budget_s
+    fit.progress.stage("train", None)
+    fit.builder.deadline = math.inf
+    fit.builder.on_progress = _Told(fit.progress.note)
+    try:
+        for aim in _aims(fit):
+            curriculum = Curriculum(aim, lambda: 0.0 if stop() else end - time.monotonic())
+            _follow(fit, curriculum, stop)
+            fit.race.extend(_on_trained(fit, aim, curriculum.accepted))
+    finally:
+        fit.builder.on_progress = lambda share, text: None
+    return replace(fit, deadline=fit.deadline + time.monotonic() - started)
+
+
+def outlook(fit: Fit) -> str:
+    """What training could gain, told by one network that has lost much and was not trained; empty where nothing can be said."""
+    for aim in _aims(fit)[-1:]:
+        for kind in ("channels", "heads", "blocks"):
+            for shape in aim.shapes.get(kind, ())[-1:]:
+                gain = _gain(fit, upon((shape,), aim.proposal).recipe, aim.record)
+                if gain > WORTH_TELLING:
+                    return (
+                        f"samples to train on (--train) could gain more: {told((shape,))} runs about {gain:.1f}× as fast as"
+                        f" {aim.proposal.label} here (a quick look), if training gives the quality back"
+                    )
+    return ""
+
+
+def _gain(fit: Fit, recipe: Recipe, against: CandidateRecord) -> float:
+    """Measured ratio of the times of a candidate and a recipe; 0 where the recipe cannot run."""
+    built = fit.builder.build(recipe)
+    if isinstance(built, Infeasible) or against.speedup is None:
+        return 0.0
+    try:
+        runner = Runner(Contestant(recipe=recipe, model=built.model), fit.finals.conditions)
+    except ChildFailure:
+        return 0.0
+    try:
+        return fit.trials.anchors.look(runner)[1].point / against.speedup.point
+    except ChildFailure:
+        return 0.0
+    finally:
+        runner.close()
+
+
+def _aims(fit: Fit) -> list[Aim]:
+    """The fastest candidate, even one that loses too much, since training may give that back; then the fastest other."""
+    race = fit.race
+    seen = [replace(r, quality=race.quality_of(r)) for r in race.records.values() if r.infeasible is None]
+    scored = sorted((r for r in seen if r.speedup and (r.quality or race.passes(r))), key=race.goal.cost)
+    first = [*scored[:1], *[r for r in scored if race.passes(r)][:1]]
+    if fit.job.workload is None or race.goal.margin is None:
+        return []
+    ladders = shapes(frozenset(op.kind for op in fit.job.workload.ops))
+    aims = [Aim(proposal=race.proposal(r), record=r, shapes=ladders, margin=race.goal.margin) for r in first]
+    return list({aim.proposal.recipe.key: aim for aim in aims}.values())
+
+
+def _on_trained(fit: Fit, aim: Aim, accepted: Sequence[tuple[PassSpec, ...]]) -> list[Proposal]:
+    """The recipes that were nearly as fast as the aimed-at one on the original, on every network that keeps the quality."""
+    race = fit.race
+    bar = NEAR * race.goal.cost(aim.record)
+    plain = {race.proposal(r).family for r in race.leaders() if race.goal.cost(r) <= bar and not _trained(r.recipe)}
+    return [upon(passes, p) for passes in accepted for p in list(race.space) if p.family in plain]
+
+
+def _trained(recipe: Recipe) -> bool:
+    return any(plugins.compression_pass(step.name).trains for step in recipe.passes)
+
+
+def _follow(fit: Fit, curriculum: Curriculum, stop: Callable[[], bool]) -> None:
+    """Makes what the curriculum asks for, each compared with the network that it starts from."""
+    finished = {row["key"]: decode(CandidateRecord, row["record"]) for row in fit.journal.of("trial")}
+    steps = curriculum.steps()
+    try:
+        proposal = next(steps)
+        while not stop():
+            _face(fit, curriculum.current)
+            proposal = steps.send(_trial(fit, proposal, finished))
+    except StopIteration:
+        pass
+    finally:
+        _face(fit, None)
+
+
+def _face(fit: Fit, record: CandidateRecord | None) -> None:
+    """Loads the network that others are compared with, unless it is there already; ``None`` ends its process."""
+    rival = fit.trials.rival
+    if rival is not None and record is not None and rival.runner.contestant.recipe == record.recipe:
+        return
+    if rival is not None:
+        rival.runner.close()
+        fit.trials.rival = None
+    if record is not None and record.speedup is not None:
+        with contextlib.suppress(ChildFailure):
+            fit.trials.rival = Rival(
+                runner=Runner(fit.finals.contestant(record), fit.finals.conditions), speedup=record.speedup
+            )
+
+
+def _trial(fit: Fit, proposal: Proposal, finished: Mapping[str, CandidateRecord]) -> CandidateRecord:
+    """Makes and looks at one network; what an interrupted run had finished is taken from the journal."""
+    key = proposal.recipe.key
+    fit.race.extend([proposal])
+    if key in fit.race.records:
+        return fit.race.records[key]
+    record = finished.get(key)
+    if record is None:
+        with fit.ledger.stage("training"):
+            record = fit.trials.run(proposal, fit.race)
+        fit.journal.add("trial", key, {"record": encode(record)})
+    fit.race.tell(record)
+    fit.progress.advance(1, _shown(record))
+    return record
+
+
+def _shown(record: CandidateRecord) -> str:
+    if record.infeasible is not None:
+        return f"{record.label}: {record.infeasible.reason}"
+    speed = "" if record.speedup is None else f"{record.speedup.point:.2f}×"
+    drop = "" if record.quality is None else f", drop {record.quality.drop.point:.4g} on {record.quality.n:,}"
+    return f"{record.label}: {speed}{drop}"
+
+
+class _Told:
+    """Passes on how far a training is, now and then."""
+
+    def __init__(self, note: Callable[[str], None], every_s: float = 20.0) -> None:
+        self._note, self._every_s, self._last = note, every_s, time.monotonic()
+
+    def __call__(self, share: float, text: str) -> None:
+        if time.monotonic() - self._last >= self._every_s:
+            self._last = time.monotonic()
+            self._note(f"{share:.0%} {text}")

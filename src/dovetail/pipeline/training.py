@@ -1,0 +1,236 @@
+"""``dovetail train``: model and samples → settings (searched for where asked) → trained weights, recipe and report."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from dovetail.core.errors import InputError, ModelError, StorageError
+from dovetail.core.measurement import Environment
+from dovetail.core.protocols import Model
+from dovetail.core.serial import decode, encode
+from dovetail.core.training import Epoch, Objective, Schedule, TrainResult, Tried
+from dovetail.data.job import FitJob
+from dovetail.devices.probe import environment
+from dovetail.export.artifact import sha256
+from dovetail.measure.child import Child, ChildFailure
+from dovetail.pipeline.describe import MEMORY_SHARE, cache_folder, stored_training
+from dovetail.pipeline.reading import gathered, model_file, normalized
+from dovetail.report.progress import Progress
+from dovetail.search.hyperparameters import Study
+from dovetail.workloads.load import content_hash, load_onnx, signature
+
+FILE, SUMMARY = "model.onnx", "training.json"
+SEARCH_SHARE = 0.6
+"""Of the budget: for the search, where there is one; the rest trains with the best settings."""
+SHORT = 0.2
+"""Of the epochs: what one setting is tried for."""
+SILENCE_S = 900.0
+"""Without a word for so long, a training is taken for hung."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainRequest:
+    """What the user asked for.
+
+    Attributes:
+        job: model, training samples, inputs and labels as in a job file.
+        data: training samples in memory; stand in for the job's path.
+        objective: what is minimised.
+        schedule: how; ``budget_s`` is the time for everything.
+        out: folder for the result.
+        teacher: model to learn from, besides or instead of labels.
+        trials: settings to try first; 0 for none.
+        augmentations: names that the search chooses from.
+    """
+
+    job: FitJob
+    objective: Objective
+    schedule: Schedule
+    out: Path
+    data: Any = None
+    teacher: str | None = None
+    trials: int = 0
+    augmentations: tuple[str, ...] = ("none",)
+
+
+def train(request: TrainRequest, progress: Progress) -> TrainResult:
+    """Trains a model.
+
+    Raises:
+        DovetailError: bad input, or nothing good came of it; says what, where, and what to do.
+    """
+    started = time.monotonic()
+    cache, machine = cache_folder(), environment()
+    progress.stage("describe", None)
+    source, teacher = _source(request.job, cache), None
+    if request.teacher is not None:
+        teacher = _source(request.job.model_copy(update={"model": request.teacher}), cache)
+    inputs, _ = signature(load_onnx(source.path, weights=False))
+    data = stored_training(request.job, request.data, inputs, cache)
+    _claim(request.out)
+    run = _Trainings(source, teacher, request, machine, cache, {
+        "samples": str(data.folder), "original": str(source.path), "state": str(cache / "training"),
+        "threads": machine.cores, "metric": str(request.job.metric or ""),
+    })  # fmt: skip
+    schedule, tried = request.schedule, list[Tried]()
+    if request.trials:
+        schedule, tried = _searched(request, run, progress, started)
+    if request.schedule.budget_s is not None:
+        schedule = replace(schedule, budget_s=max(request.schedule.budget_s - (time.monotonic() - started), 1.0))
+    progress.stage("train", None)
+    answer = run(schedule, request.out / FILE, progress)
+    result = TrainResult(
+        folder=request.out,
+        model_name=Path(str(request.job.model)).name,
+        objective=request.objective,
+        schedule=schedule,
+        history=tuple(decode(Epoch, row) for row in answer["history"]),
+        score_name=answer["score_name"],
+        score=answer["score"],
+        seconds=answer["seconds"],
+        samples_per_s=answer["samples_per_s"],
+        samples=len(data),
+        environment=machine,
+        tried=tuple(tried),
+        notes=tuple(answer["notes"]),
+    )
+    _write_summary(result, source, data.content_hash)
+    return result
+
+
+class _Trainings:
+    """Runs trainings in child processes."""
+
+    def __init__(
+        self, source: Model, teacher: Model | None, request: TrainRequest, machine: Environment, cache: Path,
+        training: dict[str, Any],
+    ) -> None:  # fmt: skip
+        self._source, self._teacher, self._request, self._machine = source, teacher, request, machine
+        self._log, self._training = cache / "logs" / "train.log", training
+
+    def __call__(self, schedule: Schedule, out: Path, progress: Progress) -> dict[str, Any]:
+        """Trains once.
+
+        Raises:
+            ModelError: it failed.
+        """
+        last = time.monotonic()
+
+        def told(share: float, text: str) -> None:
+            nonlocal last
+            if time.monotonic() - last >= 5.0:
+                last = time.monotonic()
+                progress.note(f"{share:.0%} {text}")
+
+        try:
+            with Child(self._log, memory_limit_bytes=MEMORY_SHARE * self._machine.memory_bytes) as child:
+                return child.call(
+                    "train",
+                    timeout_s=SILENCE_S,
+                    on_progress=told,
+                    path=str(self._source.path),
+                    out=str(out),
+                    environment=encode(self._machine),
+                    objective=encode(self._request.objective),
+                    schedule=encode(schedule),
+                    training=self._training,
+                    teacher=None if self._teacher is None else str(self._teacher.path),
+                )
+        except ChildFailure as exc:
+            raise ModelError(exc.outcome.reason, where="train") from exc
+
+
+def _source(job: FitJob, cache: Path) -> Model:
+    """The model in its normal form."""
+    original = model_file(job, cache)
+    model_hash = content_hash(original.path)
+    return normalized(gathered(original, model_hash, cache), model_hash, cache, cache / "logs")
+
+
+def _searched(request: TrainRequest, run: _Trainings, progress: Progress, started: float) -> tuple[Schedule, list[Tried]]:
+    """The best of some settings, each tried for a short while. Finished ones are kept beside the result and not repeated.
+
+    Raises:
+        ModelError: none of them trained anything.
+    """
+    short = replace(request.schedule, epochs=max(1.0, SHORT * request.schedule.epochs), budget_s=None)
+    if not short.hold_out:
+        raise InputError("a search needs held-out samples to judge by", where="train", hint="give --hold-out 0.1")
+    higher = request.objective.labelled and request.objective.task in ("auto", "classification", "binary")
+    journal = request.out / "trials.jsonl"
+    tried = _earlier(journal, request)
+    study = Study(short, request.augmentations, higher_is_better=higher, tried=tried)
+    limit_s = None if request.schedule.budget_s is None else SEARCH_SHARE * request.schedule.budget_s
+    progress.stage("search", request.trials)
+    while len(tried) < request.trials and (limit_s is None or time.monotonic() - started < limit_s):
+        settings = study.ask().settings
+        try:
+            score = run(study.schedule(settings), request.out / "trial.onnx", progress)["score"]
+        except ModelError as exc:
+            progress.note(exc.what)
+            score = None
+        study.tell(score)
+        tried.append(Tried(settings=settings, score=score))
+        with journal.open("a") as file:
+            file.write(json.dumps({"key": _search_key(request), "settings": dict(settings), "score": score}) + "\n")
+        shown = "failed" if score is None else f"{score:.4f}"
+        progress.advance(1, f"{shown}: " + ", ".join(f"{k} {_short(v)}" for k, v in settings.items()))
+    (request.out / "trial.onnx").unlink(missing_ok=True)
+    good = [row for row in tried if row.score is not None]
+    if not good:
+        raise ModelError("no setting trained anything", where="train", hint="look at the messages above, or give settings")
+    best = (max if higher else min)(good, key=lambda row: row.score or 0.0)
+    return study.schedule(best.settings, request.schedule), tried
+
+
+def _short(value: object) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _search_key(request: TrainRequest) -> str:
+    """What must be equal for earlier trials to count."""
+    return json.dumps([str(request.job.model), str(request.job.train), encode(request.objective), encode(request.schedule)])
+
+
+def _earlier(journal: Path, request: TrainRequest) -> list[Tried]:
+    if not journal.exists():
+        return []
+    rows = []
+    for line in journal.read_text().splitlines():
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError:
+            break  # cut short by a kill
+        if row["key"] == _search_key(request):
+            rows.append(Tried(settings=row["settings"], score=row["score"]))
+    return rows
+
+
+def _claim(out: Path) -> None:
+    """Makes the folder; what an earlier training wrote there is replaced, anything else is not touched."""
+    known = {FILE, SUMMARY, "report.html", "trials.jsonl", "trial.onnx", "model.safetensors", f"{FILE}.data"}
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        strange = sorted(path.name for path in out.iterdir() if path.name not in known)
+    except OSError as exc:
+        raise StorageError(f"cannot write there: {exc.strerror}", where=str(out), hint="choose another --out") from exc
+    if strange:
+        raise InputError(f"{strange[0]} is there, and is no earlier training's", where=str(out), hint="choose another --out")
+
+
+def _write_summary(result: TrainResult, source: Model, data_hash: str) -> None:
+    """``training.json``: all that is needed to train again, and what came of it."""
+    kept = ("objective", "schedule", "history", "tried", "notes", "environment")
+    plain = {name: encode(getattr(result, name)) for name in kept}
+    numbers = {name: getattr(result, name) for name in ("score_name", "score", "seconds", "samples_per_s", "samples")}
+    document = {
+        "schema": 1, "model": result.model_name, **numbers, **plain,
+        "source_sha256": sha256(source.path), "model_sha256": sha256(result.folder / FILE), "data": data_hash,
+    }  # fmt: skip
+    partial = result.folder / f"{SUMMARY}.part"
+    partial.write_text(json.dumps(document, indent=1))
+    partial.replace(result.folder / SUMMARY)

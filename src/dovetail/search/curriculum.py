@@ -1,0 +1,253 @@
+"""Which parts to take away from a network, how long to train in between, and when to stop.
+
+The curriculum goes in steps. Each takes a little of the network away, so much that it is measurably faster in the recipe that
+was the fastest so far, and trains what is left to answer as the original does. Every way of taking something away is trained
+for a short while; the most promising one goes on until its quality is back, or its share of the time is used. A step that does
+not recover is given up and a smaller one tried. So each accepted step is faster than the one before and keeps the quality, and
+the budget goes where it brings most.
+
+The last part of the time trains the best result once more, with its 8-bit rounding in the loop.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from dovetail.core.outcome import CandidateRecord
+from dovetail.core.recipe import PassSpec, Recipe, freeze
+from dovetail.search.space import Proposal, spec
+
+STEP = 1.10
+"""Least speed-up that a step must bring: processes differ by a few per cent from start to start."""
+LAST_SHARE = 0.3
+"""Of the time: for training the best result once more at the end."""
+LONG_SHARE = 0.5
+"""Of what is left before that: the most that one step trains its best network for."""
+CHUNK = 0.4
+"""Of a step's training: after so much of it, it ends where the quality is back."""
+SHORT_SHARE = 0.05
+"""Of what is left: for the short training of each way of taking something away."""
+AWARE_COST = 3.0
+"""Assumed: an epoch under 8-bit rounding takes so much longer than one without; the first that runs tells."""
+EASE = 0.5
+"""Share of the permitted drop within which a step counts as recovered, so that later steps have room."""
+
+Steps = Generator[Proposal, CandidateRecord, None]
+"""Asks for a trial with ``yield`` and gets what became of it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Aim:
+    """The recipe that trained networks are made for.
+
+    Attributes:
+        proposal: the fastest one, whatever it loses without training.
+        record: what was seen of it.
+        shapes: way of taking something away → passes, from the least to the most.
+        margin: permitted drop.
+    """
+
+    proposal: Proposal
+    record: CandidateRecord
+    shapes: Mapping[str, Sequence[PassSpec]]
+    margin: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Stand:
+    """A network on the way: what led to it, and what was seen of it in the aimed-at recipe."""
+
+    passes: tuple[PassSpec, ...] = ()
+    record: CandidateRecord
+
+    @property
+    def speedup(self) -> float:
+        """Over the anchor."""
+        return 0.0 if self.record.speedup is None else self.record.speedup.point
+
+    @property
+    def drop(self) -> float:
+        """Of quality; infinite where it was not scored."""
+        return math.inf if self.record.quality is None else self.record.quality.drop.point
+
+    @property
+    def build_s(self) -> float:
+        """Seconds that all its passes took."""
+        return self.record.build_s or 0.0
+
+
+class Curriculum:
+    """Asks for trials and learns from them; knows nothing of how they are made.
+
+    Args:
+        aim: the recipe that networks are trained for.
+        left_s: seconds of training time that are left.
+
+    Attributes:
+        accepted: passes that led to networks which keep the quality, each faster than the one before.
+        current: the last of them in the aimed-at recipe; at first the aim itself.
+    """
+
+    def __init__(self, aim: Aim, left_s: Callable[[], float]) -> None:
+        self._aim, self._left_s = aim, left_s
+        self._budget_s = left_s()
+        self._epoch_s = 0.0
+        self.accepted: list[tuple[PassSpec, ...]] = []
+        self.current = aim.record
+
+    def steps(self) -> Steps:
+        """The whole curriculum; ends when the time does or nothing more can be taken away.
+
+        Where the recipe loses too much without training, all that is tried is training under its rounding.
+        """
+        current = _Stand(record=self._aim.record)
+        if current.drop > self._aim.margin:
+            yield from self._last(current, self._budget_s * LAST_SHARE)
+            return
+        reserve_s, failures = self._budget_s * LAST_SHARE, 0
+        while self._left_s() > reserve_s and failures < 2:
+            reached = yield from self._step(current, reserve_s, smallest=failures > 0)
+            failures = failures + 1 if reached is None else 0
+            current = self._accept(reached) if reached is not None else current
+        yield from self._last(current, self._left_s())
+
+    def _accept(self, stand: _Stand) -> _Stand:
+        self.accepted.append(stand.passes)
+        self.current = stand.record
+        return stand
+
+    def _step(self, current: _Stand, reserve_s: float, smallest: bool) -> Generator[Proposal, CandidateRecord, _Stand | None]:
+        """One step down: the shapes, a short training of each, a long one of the best; ``None`` where it does not recover."""
+        shaped = []
+        for ladder in self._aim.shapes.values():
+            found = yield from self._least_that_pays(current, ladder[:1] if smallest else ladder)
+            if found is not None:
+                shaped.append(found)
+        started = []
+        for stand in shaped:
+            trained = yield from self._train(stand, SHORT_SHARE * (self._left_s() - reserve_s))
+            if trained is not None:
+                started.append(trained)
+        if not started:
+            return None
+        best = min(started, key=self._promise)
+        long_s = LONG_SHARE * (self._left_s() - reserve_s)
+        for share in (CHUNK, 1.0 - CHUNK):
+            if self._recovered(best) or share * long_s < self._epoch_s:
+                continue
+            longer = yield from self._train(best, share * long_s)
+            best = best if longer is None else longer
+        return best if best.drop <= self._aim.margin else None
+
+    def _promise(self, stand: _Stand) -> float:
+        """Quality lost per log speed-up gained, the less the better; a step that loses nothing is as good as its speed."""
+        gain = math.log(max(stand.speedup / max(self._speed_of_aim(), 1e-12), 1 + 1e-9))
+        return max(stand.drop, 0.02 * self._aim.margin) / gain
+
+    def _speed_of_aim(self) -> float:
+        return 0.0 if self._aim.record.speedup is None else self._aim.record.speedup.point
+
+    def _recovered(self, stand: _Stand) -> bool:
+        return stand.drop <= EASE * self._aim.margin
+
+    def _least_that_pays(
+        self, current: _Stand, ladder: Sequence[PassSpec]
+    ) -> Generator[Proposal, CandidateRecord, _Stand | None]:
+        """The first amount on a ladder that makes the network measurably faster."""
+        for shape in ladder:
+            stand = yield from self._try((*current.passes, shape))
+            if stand is not None and stand.speedup >= STEP * current.speedup:
+                return stand
+        return None
+
+    def _train(self, stand: _Stand, share_s: float) -> Generator[Proposal, CandidateRecord, _Stand | None]:
+        """Trains for about so many seconds; the first training of all tells how long an epoch takes."""
+        epochs = rounded(share_s / self._epoch_s) if self._epoch_s else 1
+        trained = yield from self._try((*stand.passes, spec("distil", epochs=epochs)))
+        if trained is not None and trained.build_s > stand.build_s:
+            self._epoch_s = (trained.build_s - stand.build_s) / epochs
+        return trained
+
+    def _last(self, current: _Stand, share_s: float) -> Steps:
+        """Longer training of the best result, then training with its rounding in the loop where there is one."""
+        rounding = any(step.name == "quantize_static" for step in self._aim.proposal.recipe.passes)
+        if current.passes and share_s > 2 * self._epoch_s:
+            longer = yield from self._train(current, share_s * (0.6 if rounding else 1.0))
+            if longer is not None and longer.drop <= self._aim.margin:
+                current = self._accept(longer)
+        if rounding:
+            yield from self._aware(current, min(self._left_s(), 0.4 * share_s))
+
+    def _aware(self, current: _Stand, share_s: float) -> Steps:
+        """Training under the recipe's rounding: one epoch first, which tells how many there is time for."""
+        if self._epoch_s and share_s < AWARE_COST * self._epoch_s:
+            return
+        first = yield from self._try(current.passes, aware=1)
+        if first is None:
+            return
+        epoch_s = max(first.build_s - current.build_s, 1e-3)
+        epochs = rounded(min(share_s, self._left_s()) / epoch_s)
+        if epochs > 1 and self._left_s() > 2 * epoch_s:
+            yield from self._try(current.passes, aware=epochs)
+
+    def _try(self, passes: tuple[PassSpec, ...], aware: float = 0) -> Generator[Proposal, CandidateRecord, _Stand | None]:
+        """A trial of a network in the aimed-at recipe; ``None`` where it cannot be made."""
+        record = yield self.proposal(passes, aware)
+        return None if record.infeasible is not None else _Stand(passes=passes, record=record)
+
+    def proposal(self, passes: tuple[PassSpec, ...], aware: float = 0) -> Proposal:
+        """The aimed-at recipe on a network that passes lead to; with ``aware`` epochs of training under its rounding."""
+        aim = self._aim.proposal
+        if not aware:
+            return upon(passes, aim)
+        tail = tuple(_with_training(step, aware) if step.name == "quantize_static" else step for step in aim.recipe.passes)
+        trained = replace(aim.recipe, passes=tail)
+        return upon(passes, replace(aim, recipe=trained, label=f"8-bit training {aware:g} epochs → {aim.label}"))
+
+
+def upon(passes: tuple[PassSpec, ...], proposal: Proposal) -> Proposal:
+    """A recipe for the original, applied to the network that passes lead to."""
+    recipe = replace(proposal.recipe, passes=(*passes, *proposal.recipe.passes))
+    return replace(
+        proposal,
+        recipe=recipe,
+        label=f"{told(passes)} → {proposal.label}" if passes else proposal.label,
+        baseline=False,
+        family=Recipe(passes=recipe.passes, runtime=recipe.runtime).key,
+        twin="",
+        quality_key=recipe.key,
+        lossless=False,
+    )
+
+
+def _with_training(step: PassSpec, epochs: float) -> PassSpec:
+    return PassSpec(name="quantize_aware", params=freeze({**dict(step.params), "epochs": epochs}))
+
+
+def told(passes: Sequence[PassSpec]) -> str:
+    """Structure and training in a phrase; trainings that follow each other are added up."""
+    parts: list[str] = []
+    epochs = 0.0
+    for step in passes:
+        params = dict(step.params)
+        if step.name == "distil":
+            epochs += float(str(params["epochs"]))
+            continue
+        if epochs:
+            parts.append(f"{epochs:g} epochs")
+            epochs = 0.0
+        amount = next((f" {value}" for key, value in step.params if key in ("count", "ratio")), "")
+        parts.append(step.name.removeprefix("prune_") + f" −{amount.strip()}" if amount else step.name)
+    if epochs:
+        parts.append(f"{epochs:g} epochs")
+    return " → ".join(parts)
+
+
+def rounded(epochs: float) -> int:
+    """A whole number of epochs with one or two digits that matter, at least one, so that recipes stay few and legible."""
+    if epochs < 1.5:
+        return 1
+    unit = int(10 ** max(0, math.floor(math.log10(epochs)) - 1))
+    return int(epochs // unit) * unit

@@ -1,0 +1,58 @@
+"""Stored integer weights as real values, and back."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from onnx import TensorProto, numpy_helper
+from torch import Tensor
+
+from dovetail.core.protocols import Array
+from dovetail.train.ops.quantization import Grid, shaped, to_levels
+from dovetail.train.ops.types import from_proto
+from dovetail.train.source import Item, view
+
+
+def dequantized(tensor: TensorProto, item: Item, scale: Tensor, zero: TensorProto | None) -> Tensor:
+    """Real values, as the DequantizeLinear ``item`` computes them: (levels - zero point) * scale."""
+    levels = from_proto(tensor).to(torch.int32)
+    if zero is not None:
+        levels = levels - _shaped(from_proto(zero).to(torch.int32), levels, item)
+    return levels.to(scale.dtype) * _shaped(scale, levels, item)
+
+
+def quantized(value: Tensor, tensor: TensorProto, item: Item, scale: Tensor, before: Tensor, zero: TensorProto | None) -> Array:
+    """Levels round(value / scale) + zero point, saturated, in the type of ``tensor``.
+
+    Where neither value nor scale moved, the stored level stays: float32 cannot tell the levels of large int32 biases apart.
+
+    Args:
+        value: the trained values.
+        tensor: the levels that are stored.
+        item: the DequantizeLinear that reads them.
+        scale: the scale in use.
+        before: the stored scale.
+        zero: the stored zero point.
+    """
+    stored = numpy_helper.to_array(tensor)
+    point = None if zero is None else from_proto(zero)
+    grid = Grid(view(item, [None, None, point]), tensor.data_type)
+    levels = to_levels(value, _shaped(scale, value, item), grid.limits(value, point)).to(torch.float64)
+    if point is not None:
+        levels = levels + _shaped(point.to(torch.float64), value, item)
+    limits = _limits(stored)
+    fresh = levels.numpy().clip(*limits).astype(stored.dtype)
+    same = (value == dequantized(tensor, item, before, zero)) & (_shaped(scale, value, item) == _shaped(before, value, item))
+    levels_now: Array = np.where(same.numpy(), stored.astype(np.int64), fresh.astype(np.int64)).astype(stored.dtype)
+    return levels_now
+
+
+def _limits(stored: Array) -> tuple[int, int]:
+    name = stored.dtype.name
+    if name in ("int4", "uint4"):
+        return (-8, 7) if name == "int4" else (0, 15)
+    return int(np.iinfo(stored.dtype).min), int(np.iinfo(stored.dtype).max)
+
+
+def _shaped(parameter: Tensor, x: Tensor, item: Item) -> Tensor:
+    return shaped(parameter, x, item.attributes.get("axis", 1), item.attributes.get("block_size", 0))

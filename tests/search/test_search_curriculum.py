@@ -1,0 +1,136 @@
+"""The curriculum against a made-up network whose speed and quality follow from what was done to it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+from search_samples import drop, record
+
+from dovetail.core.outcome import CandidateRecord, Infeasible
+from dovetail.core.recipe import PassSpec, Recipe
+from dovetail.search.curriculum import STEP, Aim, Curriculum, rounded, told
+from dovetail.search.space import Proposal, shapes, spec
+
+MARGIN = 0.01
+AIM = Recipe(passes=(spec("clean"), spec("quantize_static"), spec("lower_litert")), runtime="litert")
+
+
+class World:
+    """Every block removed gains 6 % and costs 1.2 pp; training gives half of what is lost back every ten epochs."""
+
+    def __init__(self, budget_s: float, epoch_s: float = 2.0) -> None:
+        self.budget_s, self.epoch_s, self.clock = budget_s, epoch_s, 0.0
+        self.asked: list[Proposal] = []
+        self._built: set[tuple[PassSpec, ...]] = set()
+
+    def left_s(self) -> float:
+        return self.budget_s - self.clock
+
+    def record(self, proposal: Proposal) -> CandidateRecord:
+        speed, lost = 1.0, 0.001
+        for step in proposal.recipe.passes:
+            blocks = int(str(dict(step.params).get("count", 0)))
+            speed, lost = speed * 1.06**blocks, (lost + 0.012 * blocks) * 0.5 ** (self.epochs(step) / 10)
+        seconds = sum(map(self._seconds, proposal.recipe.passes))
+        return record(proposal, speed, quality=drop(lost, 0.005), build_s=seconds)
+
+    def run(self, curriculum: Curriculum) -> None:
+        steps = curriculum.steps()
+        try:
+            proposal = next(steps)
+            while True:
+                self.asked.append(proposal)
+                self._build(proposal.recipe.passes)
+                proposal = steps.send(self.record(proposal))
+        except StopIteration:
+            return
+
+    def epochs(self, step: PassSpec) -> float:
+        return float(str(dict(step.params)["epochs"])) if step.name in ("distil", "quantize_aware") else 0.0
+
+    def _seconds(self, step: PassSpec) -> float:
+        return 0.2 + self.epoch_s * self.epochs(step)
+
+    def _build(self, passes: tuple[PassSpec, ...]) -> None:
+        for last in range(1, len(passes) + 1):
+            if passes[:last] not in self._built:
+                self._built.add(passes[:last])
+                self.clock += self._seconds(passes[last - 1])
+
+
+def aim(world: World, lost: float = 0.002) -> Aim:
+    proposal = Proposal(
+        recipe=AIM,
+        label="int8 · litert",
+        baseline=False,
+        family=AIM.key,
+        twin="",
+        quality_key=AIM.key,
+        gain=(1, 2),
+        lossless=False,
+    )
+    seen = replace(world.record(proposal), quality=drop(lost, 0.005))
+    return Aim(proposal=proposal, record=seen, shapes={"blocks": shapes(frozenset({"Add"}))["blocks"]}, margin=MARGIN)
+
+
+def test_every_accepted_network_is_faster_than_the_one_before_and_keeps_the_quality() -> None:
+    world = World(budget_s=1200.0)
+    curriculum = Curriculum(aim(world), world.left_s)
+    world.run(curriculum)
+    assert len(curriculum.accepted) >= 3
+    seen = [world.record(curriculum.proposal(passes)) for passes in curriculum.accepted]
+    speeds = [r.speedup.point for r in seen if r.speedup]
+    assert all(b >= STEP * a or math.isclose(a, b) for a, b in zip(speeds, speeds[1:], strict=False))
+    assert all(r.quality and r.quality.drop.point <= MARGIN for r in seen)
+
+
+def test_the_budget_is_kept() -> None:
+    world = World(budget_s=400.0)
+    world.run(Curriculum(aim(world), world.left_s))
+    assert world.clock <= 1.25 * world.budget_s
+
+
+def test_the_last_trial_trains_under_the_rounding() -> None:
+    world = World(budget_s=600.0)
+    world.run(Curriculum(aim(world), world.left_s))
+    last = [step.name for step in world.asked[-1].recipe.passes]
+    assert "quantize_aware" in last and "quantize_static" not in last and last[-1] == "lower_litert"
+
+
+def test_a_recipe_that_loses_too_much_is_only_trained_under_its_rounding() -> None:
+    world = World(budget_s=600.0)
+    world.run(Curriculum(aim(world, lost=0.05), world.left_s))
+    names = {step.name for proposal in world.asked for step in proposal.recipe.passes}
+    assert names == {"clean", "quantize_aware", "lower_litert"}
+    assert len(world.asked) == 2  # one epoch tells how long they take, then as many as there is time for
+
+
+def test_a_network_that_cannot_be_cut_ends_the_curriculum() -> None:
+    world = World(budget_s=600.0)
+    steps = Curriculum(aim(world), world.left_s).steps()
+    proposal = next(steps)
+    count = 0
+    with pytest.raises(StopIteration):
+        while True:
+            count += 1
+            assert count < 20
+            proposal = steps.send(replace(world.record(proposal), infeasible=Infeasible(stage="build", reason="no blocks")))
+
+
+def test_labels_add_up_trainings() -> None:
+    passes = (
+        spec("prune_blocks", count=2),
+        spec("distil", epochs=1),
+        spec("distil", epochs=8),
+        spec("prune_channels", ratio=0.25),
+    )
+    assert told(passes) == "blocks −2 → 9 epochs → channels −0.25"
+
+
+@pytest.mark.parametrize(
+    ("epochs", "shown"), [(0.3, 1), (1.4, 1), (1.6, 1), (7.9, 7), (23.9, 23), (137.0, 130), (1289.0, 1200)]
+)
+def test_epochs_are_rounded_down_to_two_digits(epochs: float, shown: int) -> None:
+    assert rounded(epochs) == shown
