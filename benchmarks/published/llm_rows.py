@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from scipy import stats
 
-from dovetail.predict.llm_asked import REGIMES, Asked, regimes
+from dovetail.predict.llm_asked import Asked, regimes
 from dovetail.predict.spread import conformal
 from published.table import Floats
 
@@ -32,13 +32,13 @@ class Errors:
 
 
 def _spreads(found: Mapping[str, Sequence[tuple[str, float]]]) -> dict[str, dict[str, float]]:
-    """A regime's own errors, and those of every regime that knows more; without any, all that there are."""
-    every = [error for some in found.values() for error in some]
-    own = {regime: spread_of(list(found.get(regime, ())) or every) for regime in REGIMES}
-    cell = envelope(own["run"], own["cell"])
-    model, device = envelope(cell, own["model"]), envelope(cell, own["device"])
-    both = envelope(model, device, own["both"])
-    return {"run": own["run"], "cell": cell, "model": model, "device": device, "both": both}
+    """A regime without errors of its own takes those of unknown models and devices, and without these all that there are."""
+    far = [error for regime in ("model", "device", "both") for error in found.get(regime, ())]
+    every = far or [error for some in found.values() for error in some]
+    run = spread_of(list(found.get("run", ())) or every)
+    cell = envelope(run, spread_of([*found.get("cell", ()), *every]))
+    model, device = (envelope(run, spread_of(list(found.get(regime, ())) or every)) for regime in ("model", "device"))
+    return {"run": run, "cell": cell, "model": model, "device": device, "both": envelope(model, device)}
 
 
 def envelope(*spreads: Mapping[str, float]) -> dict[str, float]:

@@ -123,7 +123,7 @@ def test_who_knows_less_gets_no_narrower_interval() -> None:
         for kind, size in (("run", 0.3), ("cell", 0.05), ("model", 0.1), ("device", 0.4))
     }
     found = errors.spreads()["t"]
-    order = [("run", "cell"), ("cell", "model"), ("cell", "device"), ("model", "both"), ("device", "both")]
+    order = [("run", "cell"), ("run", "model"), ("run", "device"), ("model", "both"), ("device", "both")]
     assert all(found[b]["low"] <= found[a]["low"] and found[a]["high"] <= found[b]["high"] for a, b in order)
 
 

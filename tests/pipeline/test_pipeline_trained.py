@@ -50,9 +50,9 @@ def test_training_alone_judges_nothing(digits: Path, parts: dict[str, str], tmp_
 
 @pytest.mark.slow
 def test_a_fit_that_trains_hands_out_a_smaller_faster_network(dovetail, digits: Path, parts: dict[str, str]) -> None:
-    command = ["optimize", digits / "digits.onnx", "--select", parts["select"], "--certify", parts["certify"],
-               "--train", parts["train"], "--train-budget", "120s", "--max-drop", "4pp", "--budget", "120s", "--out", "fit"]  # fmt: skip
-    done = dovetail(*command, "--json")
+    data = ["--select", parts["select"], "--certify", parts["certify"], "--train", parts["train"]]
+    times = ["--budget", "120s", "--train-budget", "120s"]
+    done = dovetail("optimize", digits / "digits.onnx", *data, *times, "--max-drop", "4pp", "--out", "fit", "--json")
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     trained = [c for c in result["candidates"] if any(p["name"] == "distil" for p in c["recipe"]["passes"])]

@@ -166,9 +166,12 @@ def test_gradients_of_weights_agree_with_differences(name: str) -> None:
 @EXAMPLES
 @given(
     data=st.data(), kernel=st.integers(1, 4), stride=st.integers(1, 3), dilation=st.integers(1, 2),
-    group=st.sampled_from([1, 2, 4]), auto=st.sampled_from(["NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID"]), axes=st.integers(1, 3),
+    group=st.sampled_from([1, 2, 4]), axes=st.integers(1, 3),
+    auto=st.sampled_from(["NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID"]),
 )  # fmt: skip
-def test_convolutions(data: st.DataObject, kernel: int, stride: int, dilation: int, group: int, auto: str, axes: int) -> None:
+def test_convolutions(
+    data: st.DataObject, kernel: int, stride: int, dilation: int, group: int, auto: str, axes: int
+) -> None:
     dilation = dilation if auto in ("NOTSET", "VALID") else 1
     pads = [data.draw(st.integers(0, 3)) for _ in range(2 * axes)] if auto == "NOTSET" else None
     settings_ = {"strides": [stride] * axes, "dilations": [dilation] * axes, "group": group, "auto_pad": auto}

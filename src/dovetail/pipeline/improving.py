@@ -17,6 +17,7 @@ from dovetail.measure.arena import Contestant, Runner
 from dovetail.measure.child import ChildFailure
 from dovetail.pipeline.trials import Rival
 from dovetail.search.curriculum import Aim, Curriculum, told, upon
+from dovetail.search.race import PROCESS_SPREAD, Race
 from dovetail.search.space import Proposal, shapes
 
 if TYPE_CHECKING:
@@ -80,13 +81,23 @@ def _aims(fit: Fit) -> list[Aim]:
     """The fastest candidate, even one that loses too much, since training may give that back; then the fastest other."""
     race = fit.race
     seen = [replace(r, quality=race.quality_of(r)) for r in race.records.values() if r.infeasible is None]
-    scored = sorted((r for r in seen if r.speedup and (r.quality or race.passes(r))), key=race.goal.cost)
+    scored = sorted((r for r in seen if r.speedup and (r.quality or race.passes(r))), key=_preferred(race))
     first = [*scored[:1], *[r for r in scored if race.passes(r)][:1]]
     if fit.job.workload is None or race.goal.margin is None:
         return []
     ladders = shapes(frozenset(op.kind for op in fit.job.workload.ops))
     aims = [Aim(proposal=race.proposal(r), record=r, shapes=ladders, margin=race.goal.margin) for r in first]
     return list({aim.proposal.recipe.key: aim for aim in aims}.values())
+
+
+def _preferred(race: Race) -> Callable[[CandidateRecord], float]:
+    """Cost, with a little lead for recipes whose rounding can be trained: quick looks cannot tell so small a difference."""
+
+    def cost(record: CandidateRecord) -> float:
+        trainable = any(step.name == "quantize_static" for step in record.recipe.passes)
+        return race.goal.cost(record) / math.exp(2 * PROCESS_SPREAD if trainable else 0.0)
+
+    return cost
 
 
 def _on_trained(fit: Fit, aim: Aim, accepted: Sequence[tuple[PassSpec, ...]]) -> list[Proposal]:

@@ -106,11 +106,12 @@ class Curriculum:
         if current.drop > self._aim.margin:
             yield from self._last(current, self._budget_s * LAST_SHARE)
             return
-        reserve_s, failures = self._budget_s * LAST_SHARE, 0
-        while self._left_s() > reserve_s and failures < 2:
-            reached = yield from self._step(current, reserve_s, smallest=failures > 0)
-            failures = failures + 1 if reached is None else 0
-            current = self._accept(reached) if reached is not None else current
+        reserve_s = self._budget_s * LAST_SHARE
+        while self._left_s() > reserve_s:
+            reached = yield from self._step(current, reserve_s)
+            if reached is None:
+                break
+            current = self._accept(reached)
         yield from self._last(current, self._left_s())
 
     def _accept(self, stand: _Stand) -> _Stand:
@@ -118,11 +119,11 @@ class Curriculum:
         self.current = stand.record
         return stand
 
-    def _step(self, current: _Stand, reserve_s: float, smallest: bool) -> Generator[Proposal, CandidateRecord, _Stand | None]:
+    def _step(self, current: _Stand, reserve_s: float) -> Generator[Proposal, CandidateRecord, _Stand | None]:
         """One step down: the shapes, a short training of each, a long one of the best; ``None`` where it does not recover."""
         shaped = []
         for ladder in self._aim.shapes.values():
-            found = yield from self._least_that_pays(current, ladder[:1] if smallest else ladder)
+            found = yield from self._least_that_pays(current, ladder)
             if found is not None:
                 shaped.append(found)
         started = []
@@ -134,11 +135,12 @@ class Curriculum:
             return None
         best = min(started, key=self._promise)
         long_s = LONG_SHARE * (self._left_s() - reserve_s)
-        for share in (CHUNK, 1.0 - CHUNK):
-            if self._recovered(best) or share * long_s < self._epoch_s:
-                continue
-            longer = yield from self._train(best, share * long_s)
-            best = best if longer is None else longer
+        for share_s in (CHUNK * long_s, (1.0 - CHUNK) * long_s):
+            if not self._recovered(best) and share_s >= self._epoch_s:
+                best = (yield from self._train(best, share_s)) or best
+        left_s = self._left_s() - reserve_s
+        if best.drop > self._aim.margin and left_s > self._epoch_s:  # a smaller step would not be faster
+            best = (yield from self._train(best, left_s)) or best
         return best if best.drop <= self._aim.margin else None
 
     def _promise(self, stand: _Stand) -> float:

@@ -185,7 +185,7 @@ def _static_int8(clean: tuple[PassSpec, ...], traits: Traits, environment: Envir
 
 
 BLOCKS = (1, 2, 3, 4, 6, 8)
-SHARES = (0.125, 0.25, 0.375, 0.5)
+SHARES = (0.1, 0.2, 0.3, 0.4, 0.5)
 CHANNEL_STEP = 8
 """Channels are taken by so many: half of the widest register, since small networks have few; what is faster is measured."""
 
@@ -198,7 +198,9 @@ def shapes(kinds: frozenset[str]) -> dict[str, tuple[PassSpec, ...]]:
     if "Softmax" in kinds and kinds & {"MatMul", "Gemm"}:
         found["heads"] = tuple(spec("prune_heads", ratio=share, neurons=True) for share in SHARES)
     elif kinds & {"Conv", "Gemm", "MatMul"}:
-        found["channels"] = tuple(spec("prune_channels", ratio=share, align=CHANNEL_STEP) for share in SHARES)
+        # Ranked by L1 over all layers they lose far less, before training, than as equal shares of every layer.
+        ranked = {"scope": "global", "importance": "l1", "align": CHANNEL_STEP}
+        found["channels"] = tuple(spec("prune_channels", ratio=share, **ranked) for share in SHARES)
     return found
 
 

@@ -13,13 +13,12 @@ from torch import Tensor, nn
 from dovetail.core.errors import DataError, InputError, ModelError
 from dovetail.core.protocols import Array
 from dovetail.train import integers, roles, scales
+from dovetail.train.assemble import assemble, require_kernels
 from dovetail.train.ops.node import Mode, NodeView
 from dovetail.train.ops.types import FLOATS, TORCH_TYPES, from_array, from_proto, torch_type
-from dovetail.train.plan import Plan, plan
-from dovetail.train.source import WITHOUT_TRAINING, Item, Source
-from dovetail.train.steps import Step, assemble, explained, require_kernels
-
-_FAULTS = (RuntimeError, ValueError, IndexError, TypeError)
+from dovetail.train.plan import Plan, execute, plan
+from dovetail.train.source import WITHOUT_TRAINING, Item, Source, expanded
+from dovetail.train.steps import Step
 
 
 class TrainableGraph(nn.Module):  # type: ignore[misc]
@@ -58,13 +57,14 @@ class TrainableGraph(nn.Module):  # type: ignore[misc]
         self._format, self._frozen, self._mode = memory_format, frozen, Mode(statistics=not frozen)
         require_kernels(source.items)
         items, same = scales.tie(source.items, source.stored)
-        self._weights = [] if frozen else roles.trainable(items, source.stored)
+        every = list(expanded(items))
+        self._weights = [] if frozen else roles.trainable(every, source.stored)
         if not self._weights and not frozen:
             raise ModelError("the model has no weights to train", hint=WITHOUT_TRAINING)
         self._scales = scales.relate(items, source.stored, same, learn_scales and not frozen)
         self._keys: dict[str, str] = {}  # tensor of the file → key in the module's state
-        self._readers = {item.inputs[0]: item for item in items if item.kind == "DequantizeLinear"}
-        self._statistics = roles.statistics(items, source.stored)
+        self._readers = {item.inputs[0]: item for item in every if item.kind == "DequantizeLinear"}
+        self._statistics = roles.statistics(every, source.stored)
         self._register(values or {})
         self._steps = self._assembled(items)
         self._plans: dict[tuple[str, ...], Plan] = {}
@@ -157,24 +157,7 @@ class TrainableGraph(nn.Module):  # type: ignore[misc]
         values: list[Any] = [None] * found.size
         for name, slot in found.sources:
             values[slot] = self._stored(name) if name in self._keys else self._fed(feeds, name)
-        call, inputs = None, []
-        try:
-            for call in found.calls:
-                inputs = [values[slot] for slot in call.reads]
-                result = call.kernel(*inputs)
-                if isinstance(call.writes, int):
-                    values[call.writes] = result
-                else:
-                    for slot, part in zip(call.writes, result, strict=False):
-                        values[slot] = part
-                    values[0] = None
-                for slot in call.frees:
-                    values[slot] = None
-                inputs = result = part = None  # type: ignore[assignment]  # they would keep tensors alive
-        except _FAULTS as exc:
-            if call is None or isinstance(exc, ModelError | DataError):
-                raise
-            raise explained(call.step, exc, inputs or []) from exc
+        execute(found, values)
         names = [*self._source.outputs, *taps]
         return {name: self._handed_out(name, values[slot]) for name, slot in zip(names, found.results, strict=True)}
 
@@ -209,6 +192,16 @@ class TrainableGraph(nn.Module):  # type: ignore[misc]
         self._mode.training = self.training
         return self
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> TrainableGraph:
+        """A graph of its own with the same values; kernels are made anew, since they look at their graph's mode."""
+        copy = TrainableGraph(
+            self._source.proto, learn_scales=bool(self._scales.learned), memory_format=self._format, frozen=self._frozen
+        )
+        copy.load_state_dict(self.state_dict())
+        copy.freeze_statistics(not self._mode.statistics)
+        memo[id(self)] = copy.train(self.training)
+        return copy
+
     def freeze_statistics(self, frozen: bool = True) -> None:
         """Lets batch normalisation use the running statistics, and leave them as they are, in training mode too."""
         self._mode.statistics = not frozen
@@ -241,7 +234,8 @@ class TrainableGraph(nn.Module):  # type: ignore[misc]
     def to_proto(self) -> ModelProto:
         """The model it was made from, with the current values of weights, statistics and scales.
 
-        Integer weights are round(w / scale) + zero point, saturated. Tensors that did not change keep their very bytes.
+        Integer weights are round(w / scale) + zero point, saturated. Tensors that did not change keep their very bytes. Only
+        where an exporter had merged equal tensors of several layers does the model have more of them (:mod:`.unshare`).
         """
         with torch.no_grad():
             for name, array in self._current().items():

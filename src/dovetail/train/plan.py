@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from torch import Tensor
+
+from dovetail.core.errors import DataError, ModelError
 from dovetail.train.ops.node import Kernel
 from dovetail.train.steps import Step, joined
+
+_FAULTS = (RuntimeError, ValueError, IndexError, TypeError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,3 +79,40 @@ def _call(step: Step, slots: dict[str, int], frees: tuple[int, ...]) -> Call:
         frees=frees,
         step=step,
     )
+
+
+def execute(found: Plan, values: list[Any]) -> None:
+    """Makes the calls over slots that hold the sources; afterwards only results are left in them.
+
+    Raises:
+        ModelError: an operator cannot take these shapes.
+    """
+    call, inputs = None, []
+    try:
+        for call in found.calls:
+            inputs = [values[slot] for slot in call.reads]
+            result = call.kernel(*inputs)
+            if isinstance(call.writes, int):
+                values[call.writes] = result
+            else:
+                for slot, part in zip(call.writes, result, strict=False):
+                    values[slot] = part
+                values[0] = None
+            for slot in call.frees:
+                values[slot] = None
+            inputs = result = part = None  # type: ignore[assignment]  # they would keep tensors alive
+    except _FAULTS as exc:
+        if call is None or isinstance(exc, ModelError | DataError):
+            raise
+        raise _explained(call.step, exc, inputs or []) from exc
+
+
+def _explained(step: Step, exc: Exception, inputs: Sequence[Tensor | None]) -> ModelError:
+    """The error for a call that failed."""
+    shapes = ", ".join("none" if value is None else str(list(value.shape)) for value in inputs)
+    return ModelError(f"{step.view.kind} on shapes {shapes} fails: {first_line(exc)}", where=step.view.name or None)
+
+
+def first_line(exc: Exception) -> str:
+    """What went wrong, in short."""
+    return (str(exc).strip().splitlines() or [type(exc).__name__])[0][:300]

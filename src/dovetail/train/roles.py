@@ -39,6 +39,8 @@ def statistics(items: Sequence[Item], stored: Collection[str]) -> set[str]:
 def trainable(items: Sequence[Item], stored: Mapping[str, TensorProto]) -> list[str]:
     """Names of the stored tensors worth training, in the order of their use: floats, and integers that are dequantised.
 
+    ``items`` are all nodes, those of branches in front of the node that chooses.
+
     A tensor that batch normalisation also keeps as a statistic stays out, and so do dequantised integers that are read
     in any other way, or on two grids.
     """
@@ -50,8 +52,11 @@ def trainable(items: Sequence[Item], stored: Mapping[str, TensorProto]) -> list[
         passed = [needed[name] for name in item.outputs if name in needed]
         if passed:
             wanted += [(index, any(passed)) for index in _PASSED_ON.get(item.kind, ())]
-        for index, counts in wanted:
-            name = item.inputs[index] if index < len(item.inputs) else ""
+        sources = [(item.inputs[index], counts) for index, counts in wanted if index < len(item.inputs)]
+        for branch in item.branches:
+            pairs = zip(item.outputs, branch.results, strict=True)
+            sources += [(result, needed[name]) for name, result in pairs if name in needed]
+        for name, counts in sources:
             if name:
                 needed[name] = needed.get(name, False) or counts
                 if name in stored:

@@ -1,4 +1,4 @@
-"""An ONNX graph as a flat list of nodes and the tensors stored in its file, with branches that are always taken inlined."""
+"""An ONNX graph as a list of nodes and the tensors stored in its file; a branch that is always taken is inlined."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from dovetail.train.ops.types import NARROW, from_proto
 from dovetail.train.unshare import unshare
 
 DOMAINS = ("", "ai.onnx")
-CONTROL_FLOW = frozenset({"If", "Loop", "Scan"})
+_CONTROL_FLOW = frozenset({"If", "Loop", "Scan"})
 WITHOUT_TRAINING = (
     "what needs no training still works on it: float16, static and dynamic quantisation, weight-only, other runtimes"
 )
@@ -35,6 +35,15 @@ class Item:
     attributes: Mapping[str, Any]
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
+    branches: tuple[Branch, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Branch:
+    """What an If runs when its condition holds (the first of two) or does not, and the tensors it then puts out."""
+
+    items: tuple[Item, ...]
+    results: tuple[str, ...]
 
 
 class Source:
@@ -68,7 +77,7 @@ class Source:
         self._flatten(graph, {}, "")
         if self._control:
             raise ModelError(
-                f"control flow cannot be trained: {counted(self._control)}, with a condition or length known only when it runs",
+                f"control flow cannot be trained: {counted(self._control)}, whose length is known only when it runs",
                 hint=f"{WITHOUT_TRAINING}; or export the model without control flow",
             )
         self.inputs = [value.name for value in graph.input if value.name not in self.stored]
@@ -85,7 +94,7 @@ class Source:
             outputs = tuple(scope.get(name, name) for name in node.output)
             if node.op_type == "Constant" and node.attribute and node.attribute[0].name == "value":
                 self.stored[outputs[0]] = node.attribute[0].t
-            elif node.op_type in CONTROL_FLOW and node.domain in DOMAINS:
+            elif node.op_type in _CONTROL_FLOW and node.domain in DOMAINS:
                 self._control_flow(node, inputs, outputs, scope, prefix)
             else:
                 self._append(node, inputs, outputs)
@@ -106,19 +115,32 @@ class Source:
     def _control_flow(
         self, node: NodeProto, inputs: tuple[str, ...], outputs: tuple[str, ...], scope: Mapping[str, str], prefix: str
     ) -> None:
-        condition = self._value(inputs[0]) if node.op_type == "If" else None
-        if condition is None:
+        if node.op_type != "If":
             self._control[node.op_type] += 1
             return
-        chosen = "then_branch" if bool(condition) else "else_branch"
-        branch = next(attribute.g for attribute in node.attribute if attribute.name == chosen)
-        inner = f"{prefix}{outputs[0]}/"
-        made = {name for step in branch.node for name in step.output if name} | {tensor.name for tensor in branch.initializer}
-        scope = {**scope, **{name: f"{inner}{name}" for name in made}}
-        self._flatten(branch, scope, inner)
-        for value, name in zip(branch.output, outputs, strict=True):
-            identity = helper.make_node("Identity", [value.name], [name])
-            self._append(identity, (scope.get(value.name, value.name),), (name,))
+        condition = self._value(inputs[0])
+        graphs = {attribute.name: attribute.g for attribute in node.attribute}
+        if condition is not None:
+            chosen = graphs["then_branch" if bool(condition) else "else_branch"]
+            for result, name in zip(self._inlined(chosen, scope, f"{prefix}{outputs[0]}/"), outputs, strict=True):
+                self._append(helper.make_node("Identity", [result], [name]), (result,), (name,))
+            return
+        branches, outside = [], self.items
+        for side in ("then", "else"):
+            self.items = []
+            results = self._inlined(graphs[f"{side}_branch"], scope, f"{prefix}{outputs[0]}/{side}/")
+            branches.append(Branch(items=tuple(self.items), results=results))
+        self.items = outside
+        self.items.append(
+            Item(name=node.name, kind="If", opset=1, attributes={}, inputs=inputs, outputs=outputs, branches=tuple(branches))
+        )
+
+    def _inlined(self, graph: GraphProto, scope: Mapping[str, str], prefix: str) -> tuple[str, ...]:
+        """Appends the nodes of a branch under names of their own; returns those of its outputs."""
+        made = {name for step in graph.node for name in step.output if name} | {tensor.name for tensor in graph.initializer}
+        scope = {**scope, **{name: f"{prefix}{name}" for name in made}}
+        self._flatten(graph, scope, prefix)
+        return tuple(scope.get(value.name, value.name) for value in graph.output)
 
     def _value(self, name: str) -> Tensor | None:
         """What a tensor always is, ``None`` when it depends on the inputs."""
@@ -136,6 +158,14 @@ class Source:
             return None
         found: Tensor = result if isinstance(result, Tensor) else result[item.outputs.index(name)]
         return found
+
+
+def expanded(items: Iterable[Item]) -> Iterator[Item]:
+    """All nodes, those of branches in front of the one that chooses between them."""
+    for item in items:
+        for branch in item.branches:
+            yield from expanded(branch.items)
+        yield item
 
 
 def _sorted(nodes: Sequence[NodeProto]) -> Iterator[NodeProto]:

@@ -1,25 +1,17 @@
-"""The calls that a forward pass makes, one per node that is left after folding, and rules that join them."""
+"""The calls that a forward pass makes, and rules that join some of them."""
 
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
-from onnx import TensorProto
-from torch import Tensor
 
-from dovetail.core.errors import ModelError
-from dovetail.train.ops import TABLE, quantization
+from dovetail.train.ops import quantization
 from dovetail.train.ops.linear import linear
-from dovetail.train.ops.node import Kernel, Mode, NodeView, Unsupported
-from dovetail.train.source import WITHOUT_TRAINING, Item, counted, view
-
-_CHANGING = frozenset({"Dropout", "BatchNormalization"})
-"""Operators whose result is not the same at each call, whatever their inputs."""
+from dovetail.train.ops.node import Kernel, NodeView
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,95 +28,6 @@ class Step:
     reads: tuple[str, ...]
     writes: tuple[str, ...]
     view: NodeView
-
-
-def assemble(
-    items: Sequence[Item],
-    stored: Mapping[str, TensorProto],
-    known: dict[str, Tensor],
-    weights: Mapping[str, int],
-    mode: Mode,
-) -> list[Step]:
-    """Makes every kernel once, and computes at once what depends on nothing that changes.
-
-    Args:
-        items: the nodes in order.
-        stored: tensors of the file.
-        known: values that never change; what is folded is added.
-        weights: integer tensors that are trained → their ONNX type.
-        mode: what all kernels look at.
-
-    Raises:
-        ModelError: operators used in ways that have no kernel; names all of them.
-    """
-    steps: list[Step] = []
-    missing: Counter[str] = Counter()
-    reasons: list[str] = []
-    for item in items:
-        values = [known.get(name) if name else None for name in item.inputs]
-        node = view(item, values, mode=mode, **_facts(item, stored))
-        try:
-            if item.kind == "DequantizeLinear" and item.inputs[0] in weights:
-                kernel = quantization.weight(node, weights[item.inputs[0]])
-            else:
-                kernel = TABLE[item.kind](node)
-        except Unsupported as exc:
-            missing[item.kind] += 1
-            reasons.append(str(exc))
-            continue
-        if item.kind == "Shape" and item.inputs[0] in stored:
-            values = [torch.empty(tuple(stored[item.inputs[0]].dims), device="meta")]
-        if _foldable(item, values):
-            known.update(_folded(item, kernel, values))
-        else:
-            steps.append(Step(kernel=kernel, reads=item.inputs, writes=item.outputs, view=node))
-    _refuse(missing, reasons)
-    return steps
-
-
-def require_kernels(items: Sequence[Item]) -> None:
-    """Raises ModelError for operators without a kernel, naming all of them."""
-    _refuse(Counter(item.kind for item in items if item.kind not in TABLE), ())
-
-
-def _refuse(missing: Mapping[str, int], reasons: Iterable[str]) -> None:
-    if missing:
-        why = "; ".join(dict.fromkeys(reasons))
-        what = f"operators that cannot be trained: {counted(missing)}"
-        raise ModelError(f"{what} ({why})" if why else what, hint=WITHOUT_TRAINING)
-
-
-def _facts(item: Item, stored: Mapping[str, TensorProto]) -> dict[str, tuple[object, ...]]:
-    tensors = [stored.get(name) for name in item.inputs]
-    return {
-        "shapes": tuple(None if tensor is None else tuple(tensor.dims) for tensor in tensors),
-        "types": tuple(0 if tensor is None else tensor.data_type for tensor in tensors),
-    }
-
-
-def _foldable(item: Item, values: Sequence[Tensor | None]) -> bool:
-    settled = all(value is not None or not name for name, value in zip(item.inputs, values, strict=True))
-    return settled and item.kind not in _CHANGING
-
-
-def _folded(item: Item, kernel: Kernel, values: Sequence[Tensor | None]) -> Iterable[tuple[str, Tensor]]:
-    try:
-        with torch.no_grad():
-            result = kernel(*values)
-    except (RuntimeError, ValueError, IndexError, TypeError) as exc:
-        raise ModelError(f"{item.kind} of constants fails: {_first_line(exc)}", where=item.name or None) from exc
-    results = (result,) if isinstance(result, Tensor) else result
-    return [(name, value) for name, value in zip(item.outputs, results, strict=False) if name]
-
-
-def explained(step: Step, exc: Exception, inputs: Sequence[Tensor | None]) -> ModelError:
-    """The error for a call that failed."""
-    shapes = ", ".join("none" if value is None else str(list(value.shape)) for value in inputs)
-    return ModelError(f"{step.view.kind} on shapes {shapes} fails: {_first_line(exc)}", where=step.view.name or None)
-
-
-def _first_line(exc: Exception) -> str:
-    return (str(exc).strip().splitlines() or [type(exc).__name__])[0][:300]
 
 
 def joined(steps: Sequence[Step], kept: Collection[str]) -> list[Step]:

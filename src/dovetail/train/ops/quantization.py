@@ -213,10 +213,11 @@ def weight(node: NodeView, onnx_type: int) -> Kernel:
 
 def pair(node: NodeView) -> Kernel:
     """QuantizeLinear, given here, and the DequantizeLinear behind it, with the same scale and zero point."""
-    grid = Grid(node)
+    grid, weight = Grid(node), node.shape(0) is not None
 
     def run(x: Tensor, scale: Tensor, zero: Tensor | None = None) -> Tensor:
-        return fake_quantize(x, grid.step(scale, x), grid.limits(x, zero), x.shape[0] if x.dim() else 1)
+        samples = 1 if weight or not x.dim() else x.shape[0]
+        return fake_quantize(x, grid.step(scale, x), grid.limits(x, zero), samples)
 
     return run
 
