@@ -193,7 +193,10 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return resnet34(tmp_path_factory.mktemp("resnet34"))
 
 
-@pytest.mark.parametrize(("name", "precision", "batch", "eager", "torch", "rate"), PUBLISHED)
+@pytest.mark.parametrize(
+    ("name", "precision", "batch", "eager", "torch", "rate"),
+    [*PUBLISHED[:2], *(pytest.param(*row, marks=pytest.mark.slow) for row in PUBLISHED[2:])],
+)
 def test_a_model_file_is_told_as_fast_as_it_was_published(
     network: Path, name: str, precision: str, batch: int, eager: bool, torch: str, rate: float
 ) -> None:

@@ -51,6 +51,7 @@ def test_labels_train_a_network(dovetail, untrained: Path, samples: Path, tmp_pa
     assert [i.name for i in before.input] == [i.name for i in after.input]
 
 
+@pytest.mark.slow
 def test_a_search_keeps_what_it_tried(dovetail, untrained: Path, samples: Path, tmp_path: Path) -> None:
     pytest.importorskip("optuna")
     command = ["train", untrained, "--data", samples, "--epochs", 5, "--trials", 2, "--out", tmp_path / "out", "--json"]

@@ -151,6 +151,7 @@ def test_bench_and_explain_a_network_of_openvino(run, network, digits):
     assert "convolution" in {group["group"] for group in json.loads(out)["groups"]}
 
 
+@pytest.mark.slow
 def test_bench_and_explain_an_artifact_whose_answer_is_a_network_of_openvino(run, network, digits, fitted, tmp_path):
     def entry(name: str, runtime: str, model: Model) -> Entry:
         return Entry(name=name, model=model, recipe=Recipe(runtime=runtime), certificates=(), session_source=None)

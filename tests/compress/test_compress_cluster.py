@@ -37,6 +37,7 @@ def resnet20(data: Path) -> Model:
     return Model(path=data / "cifar10_resnets" / "resnet20_cifar10.onnx")
 
 
+@pytest.mark.slow
 def test_resnet20_with_sixteen_values_per_layer_packs_six_times_smaller(shared_data: Path, tmp_path: Path) -> None:
     model = resnet20(shared_data)
     shared = apply(ClusterWeights(), model, tmp_path, cifar(shared_data, "resnet20", 9000, 32), samples=32)

@@ -187,6 +187,7 @@ def ranks(model: Model) -> list[dict[str, object]]:
     return layers
 
 
+@pytest.mark.slow
 def test_answers_are_kept_better_where_samples_weigh_the_errors(shared_data: Path, tmp_path: Path) -> None:
     model, data = resnet(shared_data, "resnet8", tmp_path), cifar(shared_data, "resnet8", 9000, 32)
     evaluation = cifar(shared_data, "resnet8", 0, 300)

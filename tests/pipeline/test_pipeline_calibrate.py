@@ -175,6 +175,7 @@ def test_a_calibration_that_steers_no_search_says_why_and_what_to_do(tmp_path):
         assert words in text and "ignored" in text and "--calibrate" in text and "\n" not in text
 
 
+@pytest.mark.slow
 def test_optimize_says_that_it_ignores_a_calibration(dovetail, digits, environment):
     folder = Path(environment["DOVETAIL_CACHE"]) / "calibration"
     folder.mkdir(parents=True)

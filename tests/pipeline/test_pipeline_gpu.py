@@ -49,6 +49,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return probing.calibration_folder(probing.cache_folder()) / calibrate.FILE
 
 
+@pytest.mark.slow
 @pytest.mark.torch
 def test_the_processor_is_calibrated_by_the_same_code_and_a_second_call_repeats_nothing(cache: Path) -> None:
     pytest.importorskip("torch")
@@ -66,6 +67,7 @@ def test_the_processor_is_calibrated_by_the_same_code_and_a_second_call_repeats_
     assert len(calibrate.load(cache).gpus) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.torch
 def test_a_budget_that_is_used_up_ends_it_and_what_is_left_comes_next_time(cache: Path) -> None:
     pytest.importorskip("torch")

@@ -30,6 +30,7 @@ AGREEING = 1150
 """At least so many agree."""
 
 
+@pytest.mark.slow
 def test_every_node_model_agrees_or_is_refused() -> None:
     from onnx.backend.test.loader import load_model_tests
 

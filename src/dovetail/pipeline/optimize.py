@@ -35,8 +35,8 @@ from dovetail.search.journal import FILE, Journal
 from dovetail.search.race import Forecast, Race
 from dovetail.search.space import Proposal, Traits, enumerate_space
 
-HINT_S = 20.0
-"""Time left from which a look at what training could gain is taken; it needs about a quarter of it."""
+HINT_S = 60.0
+"""Time left from which a look at what training could gain is taken; it needs a few seconds of it."""
 MEMORY_SLACK = 1.1
 """Resident memory in a quick look, relative to a limit, above which a recipe surely breaks it: processes differ a little."""
 
