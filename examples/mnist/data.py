@@ -1,7 +1,7 @@
-"""MNIST for the examples: ``data.py:train`` (50,000), ``data.py:select`` (10,000) and ``data.py:certify`` (the 10,000 test images).
+"""MNIST for the examples: ``train`` (50,000 images), ``select`` (10,000) and ``certify`` (the 10,000 test images).
 
-Reads the file that the variable ``MNIST`` names: an ``.npz`` with ``x_train``, ``y_train``, ``x_test``, ``y_test``, images uint8
-``[N, 28, 28]`` (LeCun, Cortes, Burges; CC BY-SA 3.0).
+Reads the file that the variable ``MNIST`` names: an ``.npz`` with ``x_train``, ``y_train``, ``x_test`` and ``y_test``, images
+as uint8 ``[N, 28, 28]`` (LeCun, Cortes, Burges; CC BY-SA 3.0).
 """
 
 from __future__ import annotations
