@@ -137,8 +137,9 @@ def test_openvino_fuses_the_same_quantisation(shared_data: Path) -> None:
     folder = shared_data / "mlperf_tiny"
     baseline = profiled(OpenVino(), folder / "resnet8_cifar10.onnx", shared_data)
     candidate = profiled(OpenVino(), folder / "resnet8_cifar10_int8_qdq.onnx", shared_data)
-    found = costs(explain(baseline, candidate))
-    assert found.get("unfused_quantize", 0.0) == 0.0
+    patient = Patient(baseline=baseline, candidate=candidate, workload=None, environment=None)
+    unfused = {kernel.name for kernel in candidate.kernels if patient.symptom(kernel) == "unfused_quantize"}
+    assert unfused <= {"Identity_int8"}  # the network's own output, of which OpenVINO's clock of microseconds may see nothing
     computing = [kernel.dtype for kernel in candidate.kernels if group_of(kernel) == CONVOLUTION]
     assert len(computing) > 1
     assert sum(dtype in ("i8", "u8") for dtype in computing) >= len(computing) - 1  # it may keep the first in float

@@ -200,7 +200,8 @@ def _comparison(result: FitResult, page: _Page) -> None:
         table.add_row(page.text(row.label), *cells)
     page.console.print(Padding(table, (0, 0, 0, 2)))
     if result.energy_note:
-        page.line(f"Energy: {result.energy_note}", style="dim")
+        # Why each meter is missing is for the report; `dovetail doctor` tells it too.
+        page.line(f"Energy: {result.energy_note.partition(': ')[0]}", style="dim")
 
 
 def _claims(result: FitResult, page: _Page) -> None:
