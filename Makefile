@@ -48,5 +48,5 @@ $(VENV)/core.stamp: pyproject.toml
 	@touch $@
 
 $(VENV)/dev.stamp: $(VENV)/core.stamp
-	$(BIN)/pip install --quiet --editable '.[dev]' $(TORCH)
+	$(BIN)/pip install --quiet --editable '.[dev,torch]' $(TORCH)
 	@touch $@

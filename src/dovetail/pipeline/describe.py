@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import tempfile
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from dovetail import plugins
-from dovetail.core.errors import InputError, StorageError
+from dovetail.core.errors import InputError, MissingDependency, StorageError
 from dovetail.core.measurement import Environment
 from dovetail.core.protocols import Model, TensorSpec
 from dovetail.core.recipe import PassSpec, digest
@@ -350,8 +351,11 @@ def stored_training(
 
     Raises:
         InputError: none are given, they cannot be read, or do not fit the model.
+        MissingDependency: torch is not installed.
     """
     given = data if data is not None else job.train
+    if importlib.util.find_spec("torch") is None:
+        raise MissingDependency("training needs torch", where="train", hint="pip install 'dovetail[torch]'")
     if given is None:
         raise InputError("there are no samples to train on", where="train", hint="dovetail train MODEL --data FILE")
     home = cache / "splits"
