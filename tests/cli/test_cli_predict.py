@@ -21,6 +21,7 @@ def test_an_option_that_would_be_ignored_is_refused(dovetail, digits, options, w
     assert run.returncode == 2 and word in run.stderr and "Traceback" not in run.stderr
 
 
+@pytest.mark.slow
 def test_threads_of_a_processor_count(dovetail, digits):
     seconds = {}
     for threads in (1, 8):

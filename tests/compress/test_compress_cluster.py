@@ -59,6 +59,7 @@ def test_resnet20_loses_at_most_half_a_point_on_images_that_did_not_choose(share
     assert accuracy(run(model, evaluation), evaluation) - accuracy(run(shared, evaluation), evaluation) <= 0.005
 
 
+@pytest.mark.slow
 def test_samples_make_sixteen_values_cost_less(shared_data: Path, tmp_path: Path) -> None:
     model, samples = resnet(shared_data, "resnet8", tmp_path), cifar(shared_data, "resnet8", 9000, 32)
     reference = run(model, samples)
@@ -112,6 +113,7 @@ def test_pruned_weights_stay_zero(tmp_path: Path) -> None:
     assert made.ratio > 17  # 30 % of the weights hold 3 values: 0.88 + 0.3 · 1.58 = 1.36 bits each at most
 
 
+@pytest.mark.slow
 def test_the_rest_in_half_precision_packs_smaller(shared_data: Path, tmp_path: Path) -> None:
     model, samples = resnet(shared_data, "resnet8", tmp_path), cifar(shared_data, "resnet8", 9000, 4)
     sizes = []

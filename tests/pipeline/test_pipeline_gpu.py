@@ -218,6 +218,7 @@ def test_gpus_of_this_machine_survive_a_calibration_of_its_processor(cache: Path
     assert calibrate._kept_gpus(cache.with_name("nowhere.json"), machine) == ()
 
 
+@pytest.mark.slow
 def test_probe_shows_machine_and_measurements(dovetail, environment, tmp_path):
     run = dovetail("devices", "probe", "--json")
     assert run.returncode == 0, run.stderr
