@@ -1,4 +1,4 @@
-"""Quantisation-aware training: static 8-bit quantisation, then training under its rounding (Jacob 2018; LSQ, Esser 2020).
+"""Quantisation-aware training: static 8-bit quantisation, then training under its rounding (Jacob 2018).
 
 The quantised graph itself is trained: its rounding is what the runtime computes, so nothing is lost on the way out.
 """

@@ -79,7 +79,11 @@ def _sizes(value: Any) -> Sequence[int]:
 
 
 def schedule(config: Training, seen: Looks, seed: int, *, fine: bool = False) -> Schedule:
-    """A schedule for a graph; ``fine`` for small corrections, as training under 8-bit rounding makes them."""
+    """A schedule for a graph; ``fine`` for small corrections, as training under 8-bit rounding makes them.
+
+    Scales stay those of the calibration: a step of Adam is as long for a scale of 0.002 as for a weight, and took a small
+    network for digits from 99 % to 12 % within a third of an epoch.
+    """
     rate = config.learning_rate
     if rate is None:
         rate = 5e-5 if seen.attention else 0.05 if seen.normalised else 1e-3

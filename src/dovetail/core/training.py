@@ -183,10 +183,22 @@ class Trained:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tried:
-    """Settings that a search tried, by names of :class:`Schedule`, and the score; ``None`` where the training failed."""
+    """Settings that a search tried.
+
+    Attributes:
+        settings: by names of :class:`Schedule`.
+        score: on the held-out samples; ``None`` where the training failed.
+        score_name: ``accuracy``, of which more is better, or ``loss``.
+    """
 
     settings: Mapping[str, str | int | float]
     score: float | None
+    score_name: str = ""
+
+    @property
+    def cost(self) -> float | None:
+        """The score with less being better."""
+        return -self.score if self.score is not None and self.score_name == "accuracy" else self.score
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

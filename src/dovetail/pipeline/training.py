@@ -8,9 +8,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from dovetail.core import json_lines
 from dovetail.core.errors import InputError, ModelError, StorageError
 from dovetail.core.measurement import Environment
 from dovetail.core.protocols import Model
+from dovetail.core.recipe import digest
 from dovetail.core.serial import decode, encode
 from dovetail.core.training import Epoch, Objective, Schedule, TrainResult, Tried
 from dovetail.data.job import FitJob
@@ -78,7 +80,8 @@ def train(request: TrainRequest, progress: Progress) -> TrainResult:
     })  # fmt: skip
     schedule, tried = request.schedule, list[Tried]()
     if request.trials:
-        schedule, tried = _searched(request, run, progress, started)
+        key = digest([sha256(source.path), data.content_hash, encode(request.objective), encode(schedule)])
+        schedule, tried = _searched(request, run, key, progress, started)
     if request.schedule.budget_s is not None:
         schedule = replace(schedule, budget_s=max(request.schedule.budget_s - (time.monotonic() - started), 1.0))
     progress.stage("train", None)
@@ -151,68 +154,57 @@ def _source(job: FitJob, cache: Path) -> Model:
     return normalized(gathered(original, model_hash, cache), model_hash, cache, cache / "logs")
 
 
-def _searched(request: TrainRequest, run: _Trainings, progress: Progress, started: float) -> tuple[Schedule, list[Tried]]:
+def _searched(
+    request: TrainRequest, run: _Trainings, key: str, progress: Progress, started: float
+) -> tuple[Schedule, list[Tried]]:
     """The best of some settings, each tried for a short while. Finished ones are kept beside the result and not repeated.
 
     Raises:
+        InputError: no samples are held out.
         ModelError: none of them trained anything.
     """
     short = replace(request.schedule, epochs=max(1.0, SHORT * request.schedule.epochs), budget_s=None)
     if not short.hold_out:
         raise InputError("a search needs held-out samples to judge by", where="train", hint="give --hold-out 0.1")
-    higher = request.objective.labelled and request.objective.task in ("auto", "classification", "binary")
     journal = request.out / "trials.jsonl"
-    tried = _earlier(journal, request)
-    study = Study(short, request.augmentations, higher_is_better=higher, tried=tried)
+    tried = [decode(Tried, row["tried"]) for row in json_lines.resume(journal) if row["key"] == key]
+    study = Study(short, request.augmentations, tried)
     limit_s = None if request.schedule.budget_s is None else SEARCH_SHARE * request.schedule.budget_s
     progress.stage("search", request.trials)
     while len(tried) < request.trials and (limit_s is None or time.monotonic() - started < limit_s):
-        settings = study.ask().settings
-        try:
-            score = run(study.schedule(settings), request.out / "trial.onnx", progress)["score"]
-        except ModelError as exc:
-            progress.note(exc.what)
-            score = None
-        study.tell(score)
-        tried.append(Tried(settings=settings, score=score))
+        row = _tried(study, run, request.out / "trial.onnx", progress)
+        study.tell(row)
+        tried.append(row)
         with journal.open("a") as file:
-            file.write(json.dumps({"key": _search_key(request), "settings": dict(settings), "score": score}) + "\n")
-        shown = "failed" if score is None else f"{score:.4f}"
-        progress.advance(1, f"{shown}: " + ", ".join(f"{k} {_short(v)}" for k, v in settings.items()))
+            file.write(json.dumps({"key": key, "tried": encode(row)}) + "\n")
+        shown = "failed" if row.score is None else f"{row.score_name} {row.score:.4f}"
+        progress.advance(1, f"{shown}: " + ", ".join(f"{k} {_short(v)}" for k, v in row.settings.items()))
     (request.out / "trial.onnx").unlink(missing_ok=True)
-    good = [row for row in tried if row.score is not None]
+    good = [row for row in tried if row.cost is not None]
     if not good:
         raise ModelError("no setting trained anything", where="train", hint="look at the messages above, or give settings")
-    best = (max if higher else min)(good, key=lambda row: row.score or 0.0)
+    best = min(good, key=lambda row: row.cost or 0.0)
     return study.schedule(best.settings, request.schedule), tried
+
+
+def _tried(study: Study, run: _Trainings, out: Path, progress: Progress) -> Tried:
+    """One short training; a failure is a result too."""
+    settings = study.ask().settings
+    try:
+        answer = run(study.schedule(settings), out, progress)
+    except ModelError as exc:
+        progress.note(exc.what)
+        return Tried(settings=settings, score=None)
+    return Tried(settings=settings, score=answer["score"], score_name=answer["score_name"])
 
 
 def _short(value: object) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
-def _search_key(request: TrainRequest) -> str:
-    """What must be equal for earlier trials to count."""
-    return json.dumps([str(request.job.model), str(request.job.train), encode(request.objective), encode(request.schedule)])
-
-
-def _earlier(journal: Path, request: TrainRequest) -> list[Tried]:
-    if not journal.exists():
-        return []
-    rows = []
-    for line in journal.read_text().splitlines():
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError:
-            break  # cut short by a kill
-        if row["key"] == _search_key(request):
-            rows.append(Tried(settings=row["settings"], score=row["score"]))
-    return rows
-
-
 def _claim(out: Path) -> None:
     """Makes the folder; what an earlier training wrote there is replaced, anything else is not touched."""
-    known = {FILE, SUMMARY, "report.html", "trials.jsonl", "trial.onnx", "model.safetensors", f"{FILE}.data"}
+    known = {FILE, SUMMARY, "report.html", "trials.jsonl", "trial.onnx", f"{FILE}.data"}
     try:
         out.mkdir(parents=True, exist_ok=True)
         strange = sorted(path.name for path in out.iterdir() if path.name not in known)

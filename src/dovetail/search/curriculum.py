@@ -2,9 +2,9 @@
 
 The curriculum goes in steps. Each takes a little of the network away, so much that it is measurably faster in the recipe that
 was the fastest so far, and trains what is left to answer as the original does. Every way of taking something away is trained
-for a short while; the most promising one goes on until its quality is back, or its share of the time is used. A step that does
-not recover is given up and a smaller one tried. So each accepted step is faster than the one before and keeps the quality, and
-the budget goes where it brings most.
+for a short while; the most promising one goes on until its quality is back. Where that does not happen in its share of the
+time it gets the rest, and the steps end where that does not suffice either. So each accepted step is faster than the one before
+and keeps the quality.
 
 The last part of the time trains the best result once more, with its 8-bit rounding in the loop.
 """

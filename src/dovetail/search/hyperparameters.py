@@ -21,16 +21,13 @@ class Study:
     Args:
         base: the schedule that settings are laid over.
         augmentations: names to choose from.
-        higher_is_better: direction of the score.
         tried: what an interrupted study tried.
 
     Raises:
         InputError: optuna is not installed.
     """
 
-    def __init__(
-        self, base: Schedule, augmentations: Sequence[str], *, higher_is_better: bool, tried: Sequence[Tried] = ()
-    ) -> None:
+    def __init__(self, base: Schedule, augmentations: Sequence[str], tried: Sequence[Tried] = ()) -> None:
         try:
             import optuna
         except ImportError as exc:
@@ -38,7 +35,7 @@ class Study:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._optuna, self._base, self._augmentations = optuna, base, tuple(augmentations)
         self._study = optuna.create_study(
-            direction="maximize" if higher_is_better else "minimize",
+            direction="minimize",
             sampler=optuna.samplers.TPESampler(seed=base.seed, n_startup_trials=4),
         )
         self._study.enqueue_trial(self._usual())
@@ -59,10 +56,10 @@ class Study:
         self._trial = trial
         return Tried(settings=settings, score=None)
 
-    def tell(self, score: float | None) -> None:
+    def tell(self, tried: Tried) -> None:
         """What became of the settings that were asked for last."""
-        state = None if score is not None else self._optuna.trial.TrialState.FAIL
-        self._study.tell(self._trial, score, state=state)
+        state = None if tried.cost is not None else self._optuna.trial.TrialState.FAIL
+        self._study.tell(self._trial, tried.cost, state=state)
 
     def schedule(self, settings: Mapping[str, Any], base: Schedule | None = None) -> Schedule:
         """A schedule, the study's by default, with settings laid over it."""
@@ -71,7 +68,7 @@ class Study:
     def _replay(self, row: Tried) -> None:
         """Asks as before, so that the sampler stands where it stood, and tells what came of it."""
         self.ask()
-        self.tell(row.score)
+        self.tell(row)
 
     def _usual(self) -> dict[str, Any]:
         optimizer = self._base.optimizer
