@@ -359,7 +359,9 @@ def _scorer(
     return drop
 
 
-def _training(machine: Environment, samples: str, original: str, state: str, threads: int, metric: str = "") -> dict[str, Any]:
+def _training(
+    machine: Environment, samples: str, original: str, state: str, threads: int, metric: str = "", spent_s: float = 0.0
+) -> dict[str, Any]:
     """What a pass needs to train, by name as in :class:`PassContext`.
 
     Raises:
@@ -370,7 +372,8 @@ def _training(machine: Environment, samples: str, original: str, state: str, thr
     except ImportError as exc:
         raise InputError("training needs torch", where="train", hint="pip install 'dovetail[torch]'") from exc
     data = _open(samples)
-    trainer = GraphTrainer(data, state=Path(state), threads=threads, environment=machine, metric=metric)
+    wishes: dict[str, Any] = {"threads": threads, "environment": machine, "metric": metric, "spent_s": spent_s}
+    trainer = GraphTrainer(data, state=Path(state), **wishes)
     return {"trainer": trainer, "training": data, "original": Model(path=Path(original))}
 
 

@@ -46,6 +46,7 @@ def test_labels_train_a_network(dovetail, untrained: Path, samples: Path, tmp_pa
     assert told["score_name"] == "accuracy" and told["score"] > 0.8
     assert {p.name for p in (tmp_path / "out").iterdir()} == {"model.onnx", "training.json", "report.html"}
     summary = json.loads((tmp_path / "out" / "training.json").read_text())
+    assert summary["metric"] == "" and summary["teacher_sha256"] is None
     assert summary["history"][-1]["loss"] < summary["history"][0]["loss"]
     before, after = onnx.load(untrained).graph, onnx.load(tmp_path / "out" / "model.onnx").graph
     assert [i.name for i in before.input] == [i.name for i in after.input]
@@ -69,3 +70,17 @@ def test_bad_input_is_one_message(dovetail, untrained: Path, samples: Path, tmp_
     short = dovetail("train", untrained, "--data", samples, "--optimizer", "adam", "--out", tmp_path / "new")
     assert short.returncode == 2 and "sgd, adamw" in short.stderr
     assert not (tmp_path / "new").exists()
+    command = ["train", untrained, "--data", samples, "--out", tmp_path / "new"]
+    for wrong, message in (("--metric=acuracy", "did you mean accuracy"), ("--seed=-1", "a seed is a whole number")):
+        done = dovetail(*command, wrong, "--trials", 1)
+        assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_budget_too_short_for_any_setting_is_one_message(dovetail, untrained: Path, samples: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    for left in ("training.json.part", "model.onnx.partial"):  # by a kill
+        (tmp_path / "out" / left).write_text("torn")
+    command = ["train", untrained, "--data", samples, "--trials", 2, "--budget", "0.1s", "--out", tmp_path / "out"]
+    done = dovetail(*command, "--quiet")
+    assert done.returncode == 2 and "too short to try one setting" in done.stderr and "Traceback" not in done.stderr

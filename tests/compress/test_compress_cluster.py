@@ -132,6 +132,36 @@ def test_a_quantised_graph_packs_too(shared_data: Path, tmp_path: Path) -> None:
     assert packed.unpack(made.path, tmp_path / "q.onnx").read_bytes() == quantised.path.read_bytes()
 
 
+def gemm_of(bias: Array, weight: Array) -> onnx.ModelProto:
+    value, kind = helper.make_tensor_value_info, helper.np_dtype_to_tensor_dtype(weight.dtype)
+    graph = helper.make_graph(
+        [helper.make_node("Gemm", ["x", "w", "o"], ["y"], name="gemm")],
+        "g",
+        [value("x", kind, ["n", weight.shape[0]])],
+        [value("y", kind, ["n", weight.shape[1]])],
+        [numpy_helper.from_array(weight, "w"), numpy_helper.from_array(bias, "o")],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float16])
+def test_a_bias_of_two_axes_stays_as_it_is(tmp_path: Path, kind: type) -> None:
+    rng = np.random.default_rng(0)
+    bias, weight = rng.normal(size=(1, 300)).astype(kind), (100 * rng.normal(size=(20, 300))).astype(kind)
+    onnx.save(gemm_of(bias, weight), tmp_path / "m.onnx")
+    samples = Samples([{"x": rng.normal(size=(4, 20)).astype(kind)}])
+    shared = weights(apply(ClusterWeights(), Model(path=tmp_path / "m.onnx"), tmp_path, samples))
+    np.testing.assert_array_equal(shared["o"], bias)
+    assert len(np.unique(shared["w"])) <= 16
+
+
+def test_samples_that_are_not_finite_are_named(tmp_path: Path) -> None:
+    onnx.save(gemm_of(np.zeros(30, np.float32), np.ones((20, 30), np.float32)), tmp_path / "m.onnx")
+    samples = Samples([{"x": np.full((4, 20), np.nan, np.float32)}])
+    with pytest.raises(ModelError, match="'gemm' reads is NaN"):
+        apply(ClusterWeights(), Model(path=tmp_path / "m.onnx"), tmp_path, samples)
+
+
 # -- values that are shared ----------------------------------------------------------------------------------------------
 
 

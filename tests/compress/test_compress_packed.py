@@ -180,6 +180,19 @@ def test_weights_beside_the_file_are_taken_into_it(tmp_path: Path) -> None:
         np.testing.assert_array_equal(numpy_helper.to_array(before), numpy_helper.to_array(after))
 
 
+def test_weights_beside_the_file_are_found_in_bodies_and_attributes(tmp_path: Path) -> None:
+    (tmp_path / "w.bin").write_bytes(np.arange(400, dtype=np.float32).tobytes())
+    tensor = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[400], data_location=TensorProto.EXTERNAL)
+    tensor.external_data.add(key="location", value="w.bin")
+    inner = helper.make_graph([helper.make_node("Constant", [], ["k"], value=tensor)], "body", [], [])
+    graph = helper.make_graph([helper.make_node("If", ["c"], ["y"], then_branch=inner, else_branch=inner)], "g", [], [])
+    (tmp_path / "m.onnx").write_bytes(helper.make_model(graph).SerializeToString())
+    packed.pack(tmp_path / "m.onnx", tmp_path / "m.dtvw")
+    again = onnx.load(packed.unpack(tmp_path / "m.dtvw", tmp_path / "again.onnx"), load_external_data=False)
+    for attribute in again.graph.node[0].attribute:
+        np.testing.assert_array_equal(numpy_helper.to_array(attribute.g.node[0].attribute[0].t), np.arange(400))
+
+
 # -- damage --------------------------------------------------------------------------------------------------------------
 
 
@@ -273,5 +286,8 @@ def test_what_is_no_packed_model_is_named(tmp_path: Path) -> None:
     (tmp_path / "good.dtvw").write_bytes(newer)
     with pytest.raises(StorageError):
         packed.unpack(tmp_path / "good.dtvw", tmp_path / "nowhere" / "m.onnx")
+    for place in (tmp_path / "text.dtvw" / "m.onnx", tmp_path / ("m" * 300), Path()):
+        with pytest.raises(StorageError):
+            packed.unpack(tmp_path / "good.dtvw", place)
     assert not packed.is_packed(tmp_path / "text.dtvw") and packed.is_packed(tmp_path / "good.dtvw")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["good.dtvw", "text.dtvw"]

@@ -49,7 +49,9 @@ def test_training_alone_judges_nothing(digits: Path, parts: dict[str, str], tmp_
 
 
 @pytest.mark.slow
-def test_a_fit_that_trains_hands_out_a_smaller_faster_network(dovetail, digits: Path, parts: dict[str, str]) -> None:
+def test_a_fit_that_trains_hands_out_a_smaller_faster_network(
+    dovetail, digits: Path, parts: dict[str, str], tmp_path: Path
+) -> None:
     data = ["--select", parts["select"], "--certify", parts["certify"], "--train", parts["train"]]
     times = ["--budget", "120s", "--train-budget", "120s"]
     done = dovetail("optimize", digits / "digits.onnx", *data, *times, "--max-drop", "4pp", "--out", "fit", "--json")
@@ -58,3 +60,15 @@ def test_a_fit_that_trains_hands_out_a_smaller_faster_network(dovetail, digits: 
     trained = [c for c in result["candidates"] if any(p["name"] == "distil" for p in c["recipe"]["passes"])]
     assert trained and all(c["quality"] or c["infeasible"] for c in trained)
     assert any(row["stage"] == "training" and row["seconds"] > 10 for row in result["ledger"])
+    answer = next(c for c in result["candidates"] if c["recipe"]["key"] == result["winner"])
+    if answer in trained:
+        folder = tmp_path / "here/fit/models/answer"
+        assert {"trained.onnx", "trained.safetensors", "trained.json"} <= {file.name for file in folder.iterdir()}
+
+
+@pytest.mark.slow
+def test_a_time_shorter_than_an_epoch_is_refused_and_loses_nothing(dovetail, digits: Path, parts: dict[str, str]) -> None:
+    data = ["--select", parts["select"], "--certify", parts["certify"], "--max-drop", "4pp", "--out", "fit"]
+    short = ["--train", parts["train"], "--train-budget", "10ms"]
+    done = dovetail("optimize", digits / "digits.onnx", *data, *short)
+    assert done.returncode == 2 and "one epoch takes about" in done.stderr and "Traceback" not in done.stderr

@@ -10,7 +10,8 @@ from search_samples import drop, record
 
 from dovetail.core.outcome import CandidateRecord, Infeasible
 from dovetail.core.recipe import PassSpec, Recipe
-from dovetail.search.curriculum import STEP, Aim, Curriculum, rounded, told
+from dovetail.search.curriculum import STEP, Aim, Curriculum, amount, rounded, told
+from dovetail.search.goal import Goal
 from dovetail.search.space import Proposal, shapes, spec
 
 MARGIN = 0.01
@@ -22,6 +23,7 @@ class World:
 
     def __init__(self, budget_s: float, epoch_s: float = 2.0) -> None:
         self.budget_s, self.epoch_s, self.clock = budget_s, epoch_s, 0.0
+        self.gain, self.cost = 1.06, 0.012
         self.asked: list[Proposal] = []
         self._built: set[tuple[PassSpec, ...]] = set()
 
@@ -29,12 +31,13 @@ class World:
         return self.budget_s - self.clock
 
     def record(self, proposal: Proposal) -> CandidateRecord:
-        speed, lost = 1.0, 0.001
+        speed, lost, size = 1.0, 0.001, 1e6
         for step in proposal.recipe.passes:
             blocks = int(str(dict(step.params).get("count", 0)))
-            speed, lost = speed * 1.06**blocks, (lost + 0.012 * blocks) * 0.5 ** (self.epochs(step) / 10)
+            speed, lost = speed * self.gain**blocks, (lost + self.cost * blocks) * 0.5 ** (self.epochs(step) / 10)
+            size *= 0.94**blocks
         seconds = sum(map(self._seconds, proposal.recipe.passes))
-        return record(proposal, speed, quality=drop(lost, 0.005), build_s=seconds)
+        return record(proposal, speed, quality=drop(lost, 0.005), build_s=seconds, size_bytes=size)
 
     def run(self, curriculum: Curriculum) -> None:
         steps = curriculum.steps()
@@ -75,6 +78,12 @@ def aim(world: World, lost: float = 0.002) -> Aim:
     return Aim(proposal=proposal, record=seen, shapes={"blocks": shapes(frozenset({"Add"}))["blocks"]}, margin=MARGIN)
 
 
+def counts(world: World) -> list[float]:
+    """Blocks taken away before anything was trained, in the order asked for."""
+    cuts = [p.recipe.passes[0] for p in world.asked if p.recipe.passes[1].name == "clean"]
+    return [amount(step) for step in cuts if step.name == "prune_blocks"]
+
+
 def test_every_accepted_network_is_faster_than_the_one_before_and_keeps_the_quality() -> None:
     world = World(budget_s=1200.0)
     curriculum = Curriculum(aim(world), world.left_s)
@@ -84,6 +93,31 @@ def test_every_accepted_network_is_faster_than_the_one_before_and_keeps_the_qual
     speeds = [r.speedup.point for r in seen if r.speedup]
     assert all(b >= STEP * a or math.isclose(a, b) for a, b in zip(speeds, speeds[1:], strict=False))
     assert all(r.quality and r.quality.drop.point <= MARGIN for r in seen)
+
+
+def test_amounts_that_cannot_gain_enough_are_passed_over() -> None:
+    world = World(budget_s=1200.0)
+    world.gain = 1.02  # five blocks for a step
+    world.run(Curriculum(aim(world), world.left_s))
+    assert counts(world) == [1, 4, 5]
+
+
+def test_steps_grow_while_networks_recover_at_once() -> None:
+    world = World(budget_s=1200.0)
+    world.cost = 0.0
+    curriculum = Curriculum(aim(world), world.left_s)
+    world.run(curriculum)
+    taken = [sum(amount(step) for step in passes) for passes in curriculum.accepted]
+    assert taken[:3] == [2, 6, 14]  # 1.12 times, then at least 1.21 and 1.46 times more
+
+
+def test_where_size_is_wanted_steps_are_counted_in_bytes() -> None:
+    world = World(budget_s=1200.0)
+    world.gain = 1.0  # no block makes it faster
+    wanted = replace(aim(world), cost=Goal(objectives=("size",)).cost)
+    curriculum = Curriculum(wanted, world.left_s)
+    world.run(curriculum)
+    assert curriculum.accepted
 
 
 def test_the_budget_is_kept() -> None:

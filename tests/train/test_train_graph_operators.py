@@ -78,6 +78,12 @@ CASES: dict[str, tuple[list[onnx.NodeProto], dict[str, np.ndarray], dict[str, An
     "erf that is no gelu": (
         [*ERF, node("Mul", "x p", "m"), node("Mul", "m m")], {"x": f(3, 5)}, HALVES,
     ),
+    "erf times another sum": (
+        [*ERF, node("Add", "x h", "m"), node("Mul", "m p")], {"x": f(3, 5)}, HALVES,
+    ),
+    "erf that divides": (
+        [*ERF, node("Div", "x p", "m"), node("Mul", "m h")], {"x": f(3, 5)}, HALVES,
+    ),
     "shape chain": (
         [node("Shape", "x", "n"), node("Gather", "n zero", "b"), node("Concat", "b rest", "to", axis=0),
          node("Reshape", "x to", "r"), node("Slice", "r from until along by")],

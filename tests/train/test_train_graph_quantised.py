@@ -157,6 +157,22 @@ def test_real_weights_can_be_given_for_stored_integers() -> None:
     assert difference(graph(tensors({"x": x}))["y"], reference(graph.to_proto(), {"x": x})["y"]) < 1e-6
 
 
+@pytest.mark.parametrize(("kind", "levels"), [("int8", (-64, 64)), ("int8", (-127, 127)), ("uint8", (0, 127))])
+def test_weights_of_seven_bits_stay_within_them(kind: str, levels: tuple[int, int]) -> None:
+    """Beyond, the 16-bit sums of machines without VNNI would saturate."""
+    x = RNG.normal(size=(2, 4)).astype(np.float32)
+    stored = {"w": RNG.integers(*levels, (4, 3)).astype(KINDS[kind]), "s": np.float32(0.1)}
+    stored["w"].flat[:2] = levels
+    proto = model([node("DequantizeLinear", "w s", "d"), node("MatMul", "x d")], {"x": x}, stored)
+    graph = TrainableGraph(proto).eval()
+    with torch.no_grad():
+        graph.parameter("w").mul_(10)
+    got = graph(tensors({"x": x}))["y"]
+    after = {t.name: onnx.numpy_helper.to_array(t) for t in graph.to_proto().graph.initializer}["w"]
+    assert after.max() == levels[1]
+    assert difference(got, reference(graph.to_proto(), {"x": x})["y"]) < 1e-6
+
+
 def test_large_biases_keep_every_bit() -> None:
     """A float32 cannot tell neighbouring integers of 2^30 apart."""
     bias = np.array([2**30 + 1, -(2**30) - 3, 5], np.int32)

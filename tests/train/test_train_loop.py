@@ -167,6 +167,27 @@ def test_nan_after_an_epoch_keeps_the_best_weights(tmp_path):
     assert same(weights(again), weights(good)) and resumed.notes == result.notes
 
 
+def test_nan_weights_are_noticed_where_loss_and_score_stay_finite():
+    """As rounding to 8 bits lets them."""
+    good, _ = trained(epochs=2, curve="constant", warmup=0.0)
+    net, calls = network(), []
+
+    def loss(batch):
+        calls.append(1)
+        if len(calls) == 55:
+            with torch.no_grad():
+                net[-1].weight[0, 0] = math.nan
+        return torch.nn.functional.cross_entropy(net(batch.feeds["x"]).nan_to_num(), batch.labels)
+
+    rising = iter(range(9))
+    _, result = trained(
+        net, loss=loss, curve="constant", warmup=0.0,
+        judge=lambda net: loop.Judge(name="accuracy", score=lambda: float(next(rising)), higher_is_better=True),
+    )  # fmt: skip
+    assert same(weights(net), weights(good)) and len(result.history) == 2
+    assert "the weights gave nan after step 72 of 96; the weights after epoch 2 are kept" in result.notes
+
+
 def test_nan_before_an_epoch_is_an_error_that_names_the_learning_rate():
     net = network()
     with pytest.raises(ModelError, match=r"loss became inf at step 3 of 96, before one epoch(.|\n)*lower the learning rate"):
@@ -348,6 +369,36 @@ def test_a_training_that_falls_behind_is_shortened_and_the_rate_still_ends(monke
     _, result = trained(net, epochs=500, budget_s=30.0, loss=clock.loss)
     assert 20 < result.seconds <= 30 and result.history[-1].learning_rate < 0.05 * 0.01
     assert len(result.notes) == 2 and result.notes[1].startswith("steps took longer than planned")
+
+
+class Written(Checkpoints):
+    """Keeps step and closed epochs of every checkpoint."""
+
+    def __init__(self, folder):
+        super().__init__(folder, "same", every_s=1e9)
+        self.seen = []
+
+    def write(self, step, tensors, values):
+        self.seen.append((step, len(values["history"])))
+        super().write(step, tensors, values)
+
+
+def test_no_checkpoint_lies_between_an_epoch_and_its_judgement(tmp_path, monkeypatch):
+    """Each step is slower than the one before, so that the plan is shortened at each."""
+    net = network()
+    clock = Clock(monkeypatch, net)
+    monkeypatch.setattr(pace, "step_seconds", lambda step: 0.01)
+    monkeypatch.setattr(pace, "RESERVE", 0.0)
+    monkeypatch.setattr(loop, "_LOOKS", 10**6)
+
+    def loss(batch):
+        clock.now += 0.05 + 0.02 * clock.now
+        return torch.nn.functional.cross_entropy(net(batch.feeds["x"]), batch.labels)
+
+    checkpoints = Written(tmp_path)
+    trained(net, epochs=500, budget_s=30.0, loss=loss, checkpoints=checkpoints)
+    *before, _ = checkpoints.seen
+    assert max(step for step, _ in before) > 48 and all(closed == step // 24 for step, closed in before)
 
 
 def test_a_planned_training_goes_on_by_the_same_plan(tmp_path):

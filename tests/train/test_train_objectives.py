@@ -69,6 +69,14 @@ def test_relations_have_gradients_where_samples_coincide():
     assert torch.isfinite(s.grad).all()
 
 
+def test_one_number_per_sample_needs_no_axis_of_its_own():
+    y, labels = torch.tensor([1.0, 3.0]), torch.tensor([0.0, 1.0])
+    assert losses.error(y, labels, absolute=False).tolist() == [1, 4]
+    assert losses.error(y, labels, absolute=True).tolist() == [1, 2]
+    entropies = [math.log1p(math.exp(-1)), math.log1p(math.exp(3))]
+    assert losses.binary_cross_entropy(-y, labels).tolist() == pytest.approx(entropies)
+
+
 def test_pairs_learn_the_cosine_that_their_label_says():
     a = torch.tensor([[1.0, 0.0], [1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
     assert losses.pair_error(a, torch.tensor([5.0, 5.0, 0.0, 0.0]), 0, 5).tolist() == pytest.approx([0, 0])
@@ -118,6 +126,19 @@ def test_logits_are_read_before_the_softmax():
     assert criterion.student_taps == ("z", "y") and criterion.teacher_taps == ("t",)
     found = criterion({"z": z, "y": z.softmax(1)}, {"t": t}, batch(torch.zeros(6)))
     assert found == pytest.approx(float(losses.kl_divergence(z, t, 1.0)))
+
+
+def test_a_quantised_softmax_is_passed_over_too():
+    """Its float teacher's answer is read before the softmax, so the student's must be."""
+    from onnx import helper
+
+    from dovetail.train.heads import head_of
+
+    nodes = [helper.make_node("Softmax", ["z"], ["p"], axis=-1), helper.make_node("QuantizeLinear", ["p", "s", "o"], ["q"]),
+             helper.make_node("DequantizeLinear", ["q", "s", "o"], ["y"])]  # fmt: skip
+    info = [helper.make_tensor_value_info(name, 1, ["n", 4]) for name in ("z", "y")]
+    proto = helper.make_model(helper.make_graph(nodes, "g", info[:1], info[1:]))
+    assert head_of(proto) == Head(output="y", scores="z", squashed="softmax", axis=-1)
 
 
 def test_other_outputs_than_classes_are_matched_by_their_values_in_any_unit():

@@ -12,6 +12,7 @@ from dovetail.compress.clean import Clean
 from dovetail.compress.distil import Distil
 from dovetail.compress.prune.channels import PruneChannels
 from dovetail.compress.quantize_aware import QuantizeAware
+from dovetail.compress.training_settings import Looks, Training, schedule
 from dovetail.core.errors import DataError, ModelError
 from dovetail.core.protocols import Array, Model, PassContext
 from dovetail.core.training import Objective, Schedule
@@ -81,6 +82,11 @@ def test_training_under_rounding_moves_weights_and_keeps_graph_and_scales(origin
     assert {n: s.tobytes() for n, s in scales(rounded).items()} == {n: s.tobytes() for n, s in scales(trained).items()}
     assert rounded.path.read_bytes() != trained.path.read_bytes()
     assert right(trained) > right(original) - 0.03
+
+
+def test_the_batch_is_what_was_asked_for() -> None:
+    attention = Looks(normalised=False, attention=True, channels=0)
+    assert [schedule(Training(batch=size), attention, 0).batch for size in (None, 8)] == [32, 8]
 
 
 def test_what_cannot_be_trained_says_why(original: Model, tmp_path: Path) -> None:

@@ -190,12 +190,32 @@ def test_a_stopped_training_goes_on_to_the_same_file(tmp_path, monkeypatch, taug
     assert three.model.path.read_bytes() == two.model.path.read_bytes() and three.history == two.history
 
 
-def refused(tmp_path, error, message, data=None, model=None, objective=None, schedule=QUICK, **settings):
+def test_a_budget_that_was_partly_used_elsewhere_names_the_same_training(tmp_path, monkeypatch):
+    """What is left of it differs from call to call."""
+    monkeypatch.setattr(loop, "_PROGRESS_S", 0.0)
+    data, _, _ = digits()
+    schedule = dataclasses.replace(QUICK, epochs=3, budget_s=100_000.0)
+    settings = {"objective": Objective(task="auto"), "schedule": schedule}
+    model = mlp(tmp_path / "m.onnx")
+
+    def stop(fraction, text):
+        if fraction > 0.5:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        trainer(tmp_path, data, every_s=0.0, spent_s=1.0).fit(model, out=tmp_path / "o.onnx", progress=stop, **settings)
+    found = trainer(tmp_path, data, spent_s=2.5).fit(model, out=tmp_path / "o.onnx", **settings)
+    whole = trainer(tmp_path / "whole", data).fit(model, out=tmp_path / "whole.onnx", **settings)
+    assert len(list((tmp_path / "state").iterdir())) == 1 and len(found.history) == 3
+    assert found.model.path.read_bytes() == whole.model.path.read_bytes()
+
+
+def refused(tmp_path, error, message, data=None, model=None, objective=None, schedule=QUICK, teacher=None, **settings):
     data = digits()[0] if data is None else data
     with pytest.raises(error, match=message):
         trainer(tmp_path, data, **settings).fit(
             model or mlp(tmp_path / "m.onnx"), out=tmp_path / "o.onnx", objective=objective or Objective(task="auto"),
-            schedule=schedule,
+            schedule=schedule, teacher=teacher,
         )  # fmt: skip
     assert not (tmp_path / "o.onnx").exists()
 
@@ -213,6 +233,68 @@ def test_what_cannot_be_trained_is_refused_with_one_message(tmp_path):
     refused(tmp_path, ModelError, "no weights to train", model=x)
     with pytest.raises(DataError, match="no training samples"):
         trainer(tmp_path, None).fit(x, out=tmp_path / "o.onnx", objective=Objective(task="auto"), schedule=QUICK)
+
+
+def test_a_teacher_that_answers_something_else_is_refused(tmp_path):
+    wish = Objective(logits=1.0)
+    few = renamed(mlp(tmp_path / "few.onnx"), tmp_path / "few.onnx", classes=7)
+    refused(tmp_path, ModelError, r"answers \[2, 7\] where the model answers \[2, 10\]", objective=wish, teacher=few)
+    other = renamed(mlp(tmp_path / "other.onnx"), tmp_path / "other.onnx", input="image")
+    refused(tmp_path, InputError, "its input 'image' is not among the model's: x", objective=wish, teacher=other)
+
+
+def renamed(model, path, input="x", classes=10) -> Model:
+    """The same network with another input name, or fewer classes."""
+    proto = onnx.load(model.path)
+    proto.graph.input[0].name = proto.graph.node[0].input[0] = input
+    for tensor in proto.graph.initializer:
+        if tensor.name in ("w1", "b1"):
+            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor)[:classes], tensor.name))
+    proto.graph.output[0].type.tensor_type.shape.dim[1].dim_value = classes
+    onnx.save(proto, path)
+    return Model(path=path)
+
+
+def test_labels_of_another_kind_than_the_answers_are_refused(tmp_path):
+    data, _, _ = digits()
+    rows = Arrays(data.feeds, np.eye(10, dtype=np.int64)[data.labels])
+    refused(tmp_path, DataError, "10 label values, and the classification loss of this model takes 1(.|\n)*number of the class",
+            rows, objective=Objective(task="classification"))  # fmt: skip
+    images, _, _ = digits(flat=False)
+    masks = Arrays(images.feeds, (images.feeds["x"][:, 0] > 0.5).astype(np.int64))
+    pixels = Objective(task="classification")
+    net = pixelwise(tmp_path / "pixels.onnx")
+    moved = dataclasses.replace(QUICK, augment="shifts")
+    refused(tmp_path, InputError, "would stay where they are", masks, net, pixels, moved)
+    found = trainer(tmp_path, masks).fit(
+        net, out=tmp_path / "o.onnx", objective=pixels, schedule=dataclasses.replace(QUICK, epochs=2)
+    )
+    assert found.score_name == "accuracy" and found.history[-1].loss < found.history[0].loss
+
+
+def pixelwise(path) -> Model:
+    """Two scores for every pixel."""
+    from onnx import TensorProto, helper
+
+    rng, info = np.random.default_rng(0), helper.make_tensor_value_info
+    stored = [numpy_helper.from_array(rng.normal(size=s).astype(np.float32), n) for n, s in (("w", (2, 1, 1, 1)), ("b", (2,)))]
+    graph = helper.make_graph(
+        [helper.make_node("Conv", ["x", "w", "b"], ["y"])], "g", [info("x", TensorProto.FLOAT, ["n", 1, 8, 8])],
+        [info("y", TensorProto.FLOAT, ["n", 2, 8, 8])], stored,
+    )  # fmt: skip
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    return Model(path=path)
+
+
+def test_an_answer_that_no_weight_moves_is_refused(tmp_path):
+    model = mlp(tmp_path / "chosen.onnx")
+    proto = onnx.load(model.path)
+    proto.graph.node[-1].output[0] = "scores"
+    proto.graph.node.append(onnx.helper.make_node("ArgMax", ["scores"], ["y"], axis=1, keepdims=0))
+    proto.graph.output[0].CopyFrom(onnx.helper.make_tensor_value_info("y", onnx.TensorProto.INT64, ["n"]))
+    onnx.save(proto, model.path)
+    regression = Objective(task="regression")
+    refused(tmp_path, ModelError, "depends on no weight that is trained(.|\n)*'y' must hold", model=model, objective=regression)
 
 
 def helper_graph(folder) -> Model:

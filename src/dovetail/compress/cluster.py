@@ -23,7 +23,11 @@ if TYPE_CHECKING:
 
 __all__ = ["ClusterWeights", "Config", "clusters"]
 
-WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "Gather", "LSTM", "GRU", "RNN", "Einsum"})
+WEIGHTED: Mapping[str, tuple[int, ...]] = {
+    "Conv": (1,), "ConvTranspose": (1,), "Gemm": (0, 1), "MatMul": (0, 1), "Gather": (0,), "Einsum": (0, 1, 2, 3),
+    "LSTM": (1, 2), "GRU": (1, 2), "RNN": (1, 2),
+}  # fmt: skip
+"""Operator → places of its weights among its inputs; biases and initial states are none."""
 BETWEEN = frozenset({"QuantizeLinear", "DequantizeLinear", "Cast", "Transpose", "Reshape", "Identity"})
 """Operators that may lie between a stored weight and the layer that reads it."""
 ZEROS_SHARE = 0.1
@@ -71,6 +75,7 @@ class ClusterWeights(Pass):
     """Few different values per weight tensor; parameters are those of :class:`Config`."""
 
     name: ClassVar[str] = "cluster_weights"
+    needs_calibration: ClassVar[bool] = True
 
     def apply(self, model: Model, ctx: PassContext) -> Model:
         """Writes ``model.onnx``, of the same size; :func:`dovetail.compress.packed.pack` makes the small file of it.
@@ -91,13 +96,15 @@ class ClusterWeights(Pass):
         power = np.zeros(2)
         for value, readers in targets.items():
             array = _array(value)
-            shared = _shared(array, readers[0], moments.get(str(readers[0].name)), config)
-            power += np.sum((array - shared) ** 2.0), np.sum(array**2.0)
+            shared = _shared(array, readers[0], moments.get(str(readers[0].name)) if _own(value, readers[0]) else None, config)
+            exact = array.astype(np.float64)
+            power += np.sum((exact - shared) ** 2), np.sum(exact**2)
             _store(value, shared)
         if config.small == "half":
             _halve_rest(graph_model, set(targets))
         noise_db = 10 * np.log10(power[1] / power[0]) if power.all() else np.inf
-        ctx.note(f"{len(targets)} weight tensors hold {config.values} values each, {noise_db:.1f} dB above the noise of that")
+        held = f"{len(targets)} weight tensors hold at most {config.values} values each"
+        ctx.note(f"{held}, {noise_db:.1f} dB above the noise of that")
         return files.save(graph_model, ctx.workdir)
 
 
@@ -128,7 +135,7 @@ def _targets(graph_model: ir.Model, config: Config) -> dict[ir.Value, list[ir.No
             array = constant(value)
             if array is None or array.dtype.kind != "f" or array.ndim < 2 or array.size < config.min_elements:
                 continue
-            readers = [node for node in _readers(value) if node.op_type in WEIGHTED]
+            readers = [node for node, place in _readers(value) if place in WEIGHTED.get(node.op_type, ())]
             if readers and np.isfinite(array).all():
                 found[value] = readers
     for key, asked in (("layers", config.layers), ("exclude", config.exclude)):
@@ -139,12 +146,20 @@ def _targets(graph_model: ir.Model, config: Config) -> dict[ir.Value, list[ir.No
     return {value: readers for value, readers in found.items() if {node.name for node in readers} <= chosen}
 
 
-def _readers(value: ir.Value) -> list[ir.Node]:
-    """Operators that read a stored value, those in between passed through."""
+def _readers(value: ir.Value) -> list[tuple[ir.Node, int]]:
+    """Operators that read a stored value, and at which of their inputs; those in between are passed through."""
     found = []
-    for node, _ in value.uses():
-        found += _readers(node.outputs[0]) if node.op_type in BETWEEN else [node]
+    for node, place in value.uses():
+        if node.op_type not in BETWEEN:
+            found.append((node, place))
+        elif place == 0:  # a scale is no weight
+            found += _readers(node.outputs[0])
     return found
+
+
+def _own(value: ir.Value, layer: ir.Node) -> bool:
+    """Whether a weight is what the layer's inputs are multiplied with, so that the moments of these count."""
+    return len(layer.inputs) > 1 and layer.inputs[1] is value
 
 
 def _hint(config: Config) -> str | None:
@@ -160,7 +175,7 @@ def _moments(
     if config.weighting == "none" or (config.weighting == "auto" and ctx.calibration is None):
         return {}
     data = calibration_data(ctx, "cluster_weights")
-    layers = [readers[0] for value, readers in targets.items() if len(readers[0].inputs) > 1 and readers[0].inputs[1] is value]
+    layers = [readers[0] for value, readers in targets.items() if _own(value, readers[0])]
     return second_moments(graph_model, layers, data, config.samples, ctx.progress)
 
 
@@ -228,7 +243,10 @@ def _compensated(rows: Array, moments: Array, book: Array, held: Array) -> Array
 
 
 def _halve_rest(graph_model: ir.Model, shared: set[ir.Value]) -> None:
-    """Rounds the other float constants to what half precision can hold, where it can hold them."""
+    """Rounds the other float constants to what half precision can hold, where it can hold them.
+
+    The scales of a Resize stay: rounded, they can give another size.
+    """
     from dovetail.compress.graph.edit import constant
     from dovetail.compress.graph.half import MAX_FLOAT16
 
@@ -236,6 +254,8 @@ def _halve_rest(graph_model: ir.Model, shared: set[ir.Value]) -> None:
         for value in graph.initializers.values():
             array = constant(value)
             if value in shared or array is None or array.dtype != np.float32 or array.size < 2:
+                continue
+            if any(node.op_type == "Resize" for node, _ in value.uses()):
                 continue
             if np.abs(array).max() <= MAX_FLOAT16:
                 _store(value, array.astype(np.float16).astype(np.float32))

@@ -42,9 +42,10 @@ class Config:
 
     Attributes:
         rank: what decides the rank of a layer: the ``energy`` it keeps; a ``ratio`` of its arithmetic; or ``time``, the ratio
-            of the whole model's seconds, or of its arithmetic where seconds cannot be told, at the least loss of energy.
+            of the whole model's seconds, or where these cannot be told of the arithmetic of all layers that may be factorised,
+            at the least loss of energy.
         energy: share of the squared norm of each layer's weights to keep, 0 to 1; of its output where samples are used.
-        ratio: cost to reach, as a share of the original's, 0 to 1.
+        ratio: cost to reach, as a share of the original's, between 0 and 1.
         convolution: ``tucker`` (1×1, k×k, 1×1), ``spatial`` (k×1, 1×k), ``channel`` (k×k to few, 1×1), the best of them for
             each layer (``auto``), or ``keep``.
         linear: also factorises matrix products.
@@ -79,6 +80,7 @@ class LowRank(Pass):
     """Fewer multiply-adds by factorised weights; parameters are those of :class:`Config`."""
 
     name: ClassVar[str] = "low_rank"
+    needs_calibration: ClassVar[bool] = True
 
     def apply(self, model: Model, ctx: PassContext) -> Model:
         """Writes ``model.onnx``, and ``ranks.json`` with every layer's choice.
@@ -217,9 +219,9 @@ class _Search:
         return best
 
     def _priced(self) -> tuple[dict[str, list[tuple[tuple[Split, Choice], float]]], float]:
-        """Layer → some of its choices with what each saves per call, and the cost of the whole model in the same unit.
+        """Layer → some of its choices with what each saves per call, and the whole cost in the same unit.
 
-        Seconds where they can be told, else multiply-adds.
+        Seconds of the model where they can be told, else multiply-adds of all layers that may be factorised.
         """
         spread = {name: _spread(self._cheaper(ways)) for name, ways in self.found.items()}
         spread = {name: pairs for name, pairs in spread.items() if pairs}

@@ -14,6 +14,7 @@ import onnx_ir as ir
 
 from dovetail.compress.calibration import Progress, sweep
 from dovetail.compress.graph.edit import constant
+from dovetail.core.errors import ModelError
 from dovetail.core.protocols import Array, Dataset
 
 MAX_FEATURES = 4608
@@ -54,6 +55,7 @@ def second_moments(
 
     Raises:
         DataError: there are no samples, or they do not fit the model.
+        ModelError: what a layer reads is NaN or infinite on some sample.
     """
     shapes = {n.name: w.shape for n in layers if (w := constant(n.inputs[1])) is not None and _measurable(n, w)}
     chosen = [node for node in layers if node.name in shapes]
@@ -66,6 +68,9 @@ def second_moments(
         for node in chosen:
             assert node.inputs[0] is not None and node.name is not None
             x = _reads(node, values[str(node.inputs[0].name)], shapes[node.name]).astype(np.float64)
+            if not np.isfinite(x).all():
+                what = f"what {node.name!r} reads is NaN or infinite on a calibration sample"
+                raise ModelError(what, hint="take weighting=none, or look at the samples")
             totals[node.name] = totals.get(node.name, 0.0) + x.transpose(0, 2, 1) @ x
             counts[node.name] += x.shape[1]
     return {str(name): total / max(counts[name], 1) for name, total in totals.items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,8 @@ from dovetail.core.errors import DataError
 from dovetail.core.protocols import Model, PassContext, Trainer
 from dovetail.core.training import Objective, Schedule, Trained
 
+MOST_RATE = 0.03
+"""Of SGD."""
 IMAGE_CHANNELS = {1: "strong_shifts", 3: "strong_images"}
 """Channels of an image input → augmentation: grey images are often writing or scans, which must not be mirrored."""
 
@@ -22,7 +25,7 @@ class Training:
 
     Attributes:
         epochs: passes over the training samples.
-        batch: samples per step.
+        batch: samples per step; ``None`` for a number that suits the graph.
         learning_rate: the peak; ``None`` for one that suits the graph.
         augment: name of an augmentation; ``auto`` for one that suits the inputs, ``none``.
         labels: weight of the loss against labels, beside the distillation from the original.
@@ -32,7 +35,7 @@ class Training:
     """
 
     epochs: float = 10.0
-    batch: int = 128
+    batch: int | None = None
     learning_rate: float | None = None
     augment: str = "auto"
     labels: float = 0.0
@@ -42,6 +45,7 @@ class Training:
 
     def __post_init__(self) -> None:
         settings.require(self.epochs > 0, f"{self.epochs} is not above zero", "training.epochs")
+        settings.require(self.batch is None or self.batch >= 1, f"{self.batch} is less than 1", "training.batch")
         settings.require(self.labels >= 0, f"{self.labels} is below zero", "training.labels")
 
 
@@ -86,12 +90,12 @@ def schedule(config: Training, seen: Looks, seed: int, *, fine: bool = False) ->
     """
     rate = config.learning_rate
     if rate is None:
-        rate = 5e-5 if seen.attention else 0.05 if seen.normalised else 1e-3
+        rate = 5e-5 if seen.attention else _mending(config.epochs) if seen.normalised else 1e-3
         rate = rate / 10 if fine else rate
     augment = config.augment if config.augment != "auto" else IMAGE_CHANNELS.get(seen.channels, "none")
     return Schedule(
         epochs=config.epochs,
-        batch=32 if seen.attention else config.batch,
+        batch=config.batch or (32 if seen.attention else 128),
         optimizer="sgd" if seen.normalised else "adamw",
         learning_rate=rate,
         weight_decay=5e-4 if seen.normalised else 0.01,
@@ -103,6 +107,15 @@ def schedule(config: Training, seen: Looks, seed: int, *, fine: bool = False) ->
         keep_zeros=True,
         seed=seed,
     )
+
+
+def _mending(epochs: float) -> float:
+    """Peak rate of SGD for a network that was good before a part of it was taken away: short trainings bear only small steps.
+
+    ResNet-20 with three merged blocks lost 3.4 pp after three epochs at 0.05, 1.75 at 0.01 and 2.2 at 0.003, 0.85 after nine at
+    0.02 (CIFAR-10, 10,000 images, drop on 2,000 others).
+    """
+    return min(0.01 * math.sqrt(epochs / 3), MOST_RATE)
 
 
 def objective(config: Training) -> Objective:

@@ -95,7 +95,8 @@ class Schedule:
         seed: of order, augmentation and dropout.
         budget_s: seconds in all; the schedule is shortened to end with them. ``None`` for no limit.
         clip: largest norm of the gradient, ``None`` for no limit.
-        hold_out: share of the independent units that judge instead of training, 0 for none.
+        hold_out: share of the independent units that judge instead of training, at most as many as hold 1,000 samples;
+            0 for none.
         patience: epochs without a better score after which training stops, ``None`` for never.
         keep: ``best`` returns the weights of the best score on the held-out samples, ``last`` those of the last step.
         keep_zeros: weights that are zero at the start stay zero.
@@ -138,6 +139,7 @@ class Schedule:
         _check(self.clip is None or self.clip > 0, f"clip is above zero, not {self.clip}")
         _check(0 <= self.hold_out < 1, f"hold_out is a share, 0 to 1, not {self.hold_out}")
         _check(self.patience is None or self.patience >= 1, f"patience is 1 or more, not {self.patience}")
+        _check(0 <= self.seed < 2**32, f"a seed is a whole number of 32 bits, not {self.seed}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +90,7 @@ if __name__ == "__main__":
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """One variant to write: its model files, how it runs, what is proved of it and what its passes adjusted."""
+    """One variant to write: its model files, how it runs, what is proved of it, what its passes adjusted, and more files."""
 
     name: str
     model: Model
@@ -98,6 +98,7 @@ class Entry:
     certificates: tuple[Certificate, ...]
     session_source: str | None
     notes: tuple[str, ...] = ()
+    extras: Mapping[str, bytes] = field(default_factory=dict)
 
 
 def write_artifact(
@@ -144,6 +145,8 @@ def _write_variant(staging: Path, entry: Entry) -> Variant:
     folder.mkdir(parents=True)
     for file in entry.model.files():
         shutil.copyfile(file, folder / file.name)
+    for name, content in entry.extras.items():
+        (folder / name).write_bytes(content)
     path = folder / entry.model.path.name
     return Variant(
         name=entry.name,

@@ -17,6 +17,7 @@ from dovetail.core.serial import encode
 from dovetail.data.dataset import open_split
 from dovetail.export.artifact import Entry, write_artifact
 from dovetail.export.samples import samples_row
+from dovetail.export.trained import trained_files
 from dovetail.measure.arena import Duel
 from dovetail.pipeline.builder import Builder
 from dovetail.pipeline.job import Job
@@ -81,7 +82,18 @@ def _entry(builder: Builder, record: CandidateRecord, name: str) -> Entry:
         certificates=record.certificates,
         session_source=source,
         notes=record.notes,
+        extras=_trained(builder, record),
     )
+
+
+def _trained(builder: Builder, record: CandidateRecord) -> Mapping[str, bytes]:
+    """The network behind the last pass that trained it, which later passes may have made into something untrainable."""
+    passes = record.recipe.passes
+    last = max((place for place, step in enumerate(passes, 1) if plugins.compression_pass(step.name).trains), default=0)
+    if not last:
+        return {}
+    built = builder.build(replace(record.recipe, passes=passes[:last]))
+    return {} if isinstance(built, Infeasible) else trained_files(built.model, passes[:last])
 
 
 def _manifest(job: Job, result: FitResult) -> Manifest:

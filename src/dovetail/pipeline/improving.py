@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from dovetail import plugins
+from dovetail.core import units
+from dovetail.core.errors import InputError
 from dovetail.core.outcome import CandidateRecord, Infeasible
 from dovetail.core.recipe import PassSpec, Recipe
 from dovetail.core.serial import decode, encode
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 
 WORTH_TELLING = 1.2
 """Gain from which users without training samples are told of it."""
+SEEN = 0.1
+"""Share of the first training from which its length is told."""
 NEAR = 1.3
 """Cost relative to the best within which other recipes are tried on a trained network too."""
 
@@ -32,14 +36,15 @@ NEAR = 1.3
 def improve(fit: Fit, stop: Callable[[], bool]) -> Fit:
     """Trains smaller networks for the fastest recipes and adds them to the race; the deadline moves by what that took."""
     started = time.monotonic()
-    end = started + fit.job.wish.train_budget_s
     fit.progress.stage("train", None)
     fit.builder.deadline = math.inf
-    fit.builder.on_progress = _Told(fit.progress.note)
+    budget_s = fit.job.wish.train_budget_s
+    clock = _Clock()
+    fit.builder.on_progress = told = _Told(fit.progress.note, budget_s)
     try:
         for aim in _aims(fit):
-            curriculum = Curriculum(aim, lambda: 0.0 if stop() else end - time.monotonic())
-            _follow(fit, curriculum, stop)
+            curriculum = Curriculum(aim, lambda: 0.0 if stop() else budget_s - clock.spent_s)
+            _Follower(fit, clock, told).follow(curriculum, stop)
             fit.race.extend(_on_trained(fit, aim, curriculum.accepted))
     finally:
         fit.builder.on_progress = lambda share, text: None
@@ -82,11 +87,13 @@ def _aims(fit: Fit) -> list[Aim]:
     race = fit.race
     seen = [replace(r, quality=race.quality_of(r)) for r in race.records.values() if r.infeasible is None]
     scored = sorted((r for r in seen if r.speedup and (r.quality or race.passes(r))), key=_preferred(race))
-    first = [*scored[:1], *[r for r in scored if race.passes(r)][:1]]
-    if fit.job.workload is None or race.goal.margin is None:
+    kept = [r for r in scored if race.passes(r) and (r.quality is None or r.quality.drop.point <= (race.goal.margin or 0.0))]
+    first = [*scored[:1], *kept[:1]]
+    goal = race.goal
+    if fit.job.workload is None or goal.margin is None:
         return []
     ladders = shapes(frozenset(op.kind for op in fit.job.workload.ops))
-    aims = [Aim(proposal=race.proposal(r), record=r, shapes=ladders, margin=race.goal.margin) for r in first]
+    aims = [Aim(proposal=race.proposal(r), record=r, shapes=ladders, margin=goal.margin, cost=goal.cost) for r in first]
     return list({aim.proposal.recipe.key: aim for aim in aims}.values())
 
 
@@ -100,31 +107,73 @@ def _preferred(race: Race) -> Callable[[CandidateRecord], float]:
     return cost
 
 
-def _on_trained(fit: Fit, aim: Aim, accepted: Sequence[tuple[PassSpec, ...]]) -> list[Proposal]:
+def _on_trained(fit: Fit, aim: Aim, accepted: Mapping[tuple[PassSpec, ...], float]) -> list[Proposal]:
     """The recipes that were nearly as fast as the aimed-at one on the original, on every network that keeps the quality."""
     race = fit.race
     bar = NEAR * race.goal.cost(aim.record)
     plain = {race.proposal(r).family for r in race.leaders() if race.goal.cost(r) <= bar and not _trained(r.recipe)}
-    return [upon(passes, p) for passes in accepted for p in list(race.space) if p.family in plain]
+    return [upon(passes, p, ratio) for passes, ratio in accepted.items() for p in list(race.space) if p.family in plain]
 
 
 def _trained(recipe: Recipe) -> bool:
     return any(plugins.compression_pass(step.name).trains for step in recipe.passes)
 
 
-def _follow(fit: Fit, curriculum: Curriculum, stop: Callable[[], bool]) -> None:
-    """Makes what the curriculum asks for, each compared with the network that it starts from."""
-    finished = {row["key"]: decode(CandidateRecord, row["record"]) for row in fit.journal.of("trial")}
-    steps = curriculum.steps()
-    try:
-        proposal = next(steps)
-        while not stop():
-            _face(fit, curriculum.current)
-            proposal = steps.send(_trial(fit, proposal, finished))
-    except StopIteration:
-        pass
-    finally:
-        _face(fit, None)
+class _Clock:
+    """Time that training has taken. It moves between trials only, and goes on from where an interrupted run left it.
+
+    So a curriculum that is run again decides as it did before, and finds all its trials in the journal.
+    """
+
+    def __init__(self) -> None:
+        self.spent_s, self._since = 0.0, time.monotonic()
+
+    def tick(self, spent_s: float | None = None) -> float:
+        """Counts what has passed since the last time, or takes what an interrupted run had counted."""
+        now = time.monotonic()
+        self.spent_s = self.spent_s + now - self._since if spent_s is None else spent_s
+        self._since = now
+        return self.spent_s
+
+
+class _Follower:
+    """Makes what a curriculum asks for, each compared with the network that it starts from."""
+
+    def __init__(self, fit: Fit, clock: _Clock, told: _Told) -> None:
+        self._fit, self._clock, self._told = fit, clock, told
+        self._finished = {row["key"]: row for row in fit.journal.of("trial")}
+
+    def follow(self, curriculum: Curriculum, stop: Callable[[], bool]) -> None:
+        """To the curriculum's end, or until it is stopped."""
+        steps = curriculum.steps()
+        try:
+            proposal = next(steps)
+            while not stop():
+                _face(self._fit, curriculum.current)
+                proposal = steps.send(self._trial(proposal))
+        except StopIteration:
+            pass
+        finally:
+            _face(self._fit, None)
+
+    def _trial(self, proposal: Proposal) -> CandidateRecord:
+        """Makes and looks at one network; what an interrupted run had finished is taken from the journal."""
+        fit, key = self._fit, proposal.recipe.key
+        fit.race.extend([proposal])
+        if key in fit.race.records:
+            return fit.race.records[key]
+        row = self._finished.get(key)
+        if row is None:
+            self._told.begins(_trained(proposal.recipe))
+            with fit.ledger.stage("training"):
+                record = fit.trials.run(proposal, fit.race)
+            fit.journal.add("trial", key, {"record": encode(record), "spent_s": self._clock.tick()})
+        else:
+            record = decode(CandidateRecord, row["record"])
+            self._clock.tick(row.get("spent_s"))
+        fit.race.tell(record)
+        fit.progress.advance(1, _shown(record))
+        return record
 
 
 def _face(fit: Fit, record: CandidateRecord | None) -> None:
@@ -142,22 +191,6 @@ def _face(fit: Fit, record: CandidateRecord | None) -> None:
             )
 
 
-def _trial(fit: Fit, proposal: Proposal, finished: Mapping[str, CandidateRecord]) -> CandidateRecord:
-    """Makes and looks at one network; what an interrupted run had finished is taken from the journal."""
-    key = proposal.recipe.key
-    fit.race.extend([proposal])
-    if key in fit.race.records:
-        return fit.race.records[key]
-    record = finished.get(key)
-    if record is None:
-        with fit.ledger.stage("training"):
-            record = fit.trials.run(proposal, fit.race)
-        fit.journal.add("trial", key, {"record": encode(record)})
-    fit.race.tell(record)
-    fit.progress.advance(1, _shown(record))
-    return record
-
-
 def _shown(record: CandidateRecord) -> str:
     if record.infeasible is not None:
         return f"{record.label}: {record.infeasible.reason}"
@@ -167,12 +200,46 @@ def _shown(record: CandidateRecord) -> str:
 
 
 class _Told:
-    """Passes on how far a training is, now and then."""
+    """Passes on how far a training is, now and then, and ends the run when the first one shows that the time is too short.
 
-    def __init__(self, note: Callable[[str], None], every_s: float = 20.0) -> None:
-        self._note, self._every_s, self._last = note, every_s, time.monotonic()
+    Args:
+        note: told about the progress.
+        budget_s: for all training.
+        every_s: seconds between notes.
+    """
+
+    def __init__(self, note: Callable[[str], None], budget_s: float, every_s: float = 20.0) -> None:
+        self._note, self._budget_s, self._every_s, self._last = note, budget_s, every_s, time.monotonic()
+        self._trains, self._sized, self._first = False, False, (0.0, 0.0)
+
+    def begins(self, trains: bool) -> None:
+        """A trial begins, which trains or does not."""
+        self._first = (0.0, 0.0)
+        self._trains = trains
 
     def __call__(self, share: float, text: str) -> None:
-        if time.monotonic() - self._last >= self._every_s:
-            self._last = time.monotonic()
+        now = time.monotonic()
+        if self._trains and not self._sized:
+            self._size(share, now)
+        if now - self._last >= self._every_s:
+            self._last = now
             self._note(f"{share:.0%} {text}")
+
+    def _size(self, share: float, now: float) -> None:
+        """The first training is one epoch long; refuses a budget that is shorter.
+
+        Raises:
+            InputError: it is.
+        """
+        before, then = self._first
+        if not 0 < before <= share:
+            self._first = (share, now)
+        elif share - before >= SEEN:
+            self._sized = True
+            epoch_s = (now - then) / (share - before)
+            if epoch_s > self._budget_s:
+                raise InputError(
+                    f"{units.duration(self._budget_s)} are too short: one epoch takes about {units.duration(epoch_s)} here",
+                    where="train_budget",
+                    hint="give more time or fewer training samples; without --train, what was found before is kept",
+                )

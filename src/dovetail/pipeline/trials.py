@@ -122,7 +122,7 @@ class Trials:
             return replace(record, infeasible=exc.outcome)
         try:
             measurement, speedup = self.anchors.look(runner)
-            if self.rival is not None:
+            if self.rival is not None and self.rival.runner.child.alive:
                 speedup = self.rival.over_anchor(runner)
             record = replace(record, screening=measurement, speedup=speedup)
             if self._job.judged:

@@ -30,8 +30,9 @@ def headline(result: TrainResult) -> str:
 def settings(result: TrainResult) -> list[tuple[str, str]]:
     """Names and values of what it was trained with."""
     schedule = result.schedule
+    held = f"{schedule.hold_out:.0%} held out, 1,000 at most" if schedule.hold_out else "none held out"
     return [
-        ("samples", f"{result.samples:,}, {schedule.hold_out:.0%} held out"),
+        ("samples", f"{result.samples:,}, {held}"),
         ("optimizer", f"{schedule.optimizer}, learning rate {schedule.learning_rate:.3g} {schedule.curve}"),
         ("weight decay", f"{schedule.weight_decay:.3g}"),
         ("batch", f"{schedule.batch}" + (f" × {schedule.accumulate}" if schedule.accumulate > 1 else "")),

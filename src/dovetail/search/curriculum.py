@@ -3,8 +3,8 @@
 The curriculum goes in steps. Each takes a little of the network away, so much that it is measurably faster in the recipe that
 was the fastest so far, and trains what is left to answer as the original does. Every way of taking something away is trained
 for a short while; the most promising one goes on until its quality is back. Where that does not happen in its share of the
-time it gets the rest, and the steps end where that does not suffice either. So each accepted step is faster than the one before
-and keeps the quality.
+time it gets the rest, and the steps end where that does not suffice either. So each accepted step costs less than the one
+before and keeps the quality. A step that the short training suffices for makes the next one larger.
 
 The last part of the time trains the best result once more, with its 8-bit rounding in the loop.
 """
@@ -17,10 +17,13 @@ from dataclasses import dataclass, replace
 
 from dovetail.core.outcome import CandidateRecord
 from dovetail.core.recipe import PassSpec, Recipe, freeze
+from dovetail.search.goal import Goal
 from dovetail.search.space import Proposal, spec
 
 STEP = 1.10
-"""Least speed-up that a step must bring: processes differ by a few per cent from start to start."""
+"""Least gain that a step must bring: processes differ by a few per cent from start to start."""
+LARGEST_STEP = 1.5
+"""To which the least gain grows, doubled in its logarithm, while networks recover at once."""
 LAST_SHARE = 0.3
 """Of the time: for training the best result once more at the end."""
 LONG_SHARE = 0.5
@@ -31,6 +34,8 @@ SHORT_SHARE = 0.05
 """Of what is left: for the short training of each way of taking something away."""
 AWARE_COST = 3.0
 """Assumed: an epoch under 8-bit rounding takes so much longer than one without; the first that runs tells."""
+NEARLY = 0.8
+"""Of the amount that seems needed for a step: smaller ones are not tried, since gains do not grow evenly."""
 EASE = 0.5
 """Share of the permitted drop within which a step counts as recovered, so that later steps have room."""
 
@@ -47,12 +52,14 @@ class Aim:
         record: what was seen of it.
         shapes: way of taking something away → passes, from the least to the most.
         margin: permitted drop.
+        cost: what is to become small, of a record; by default the time of a call.
     """
 
     proposal: Proposal
     record: CandidateRecord
     shapes: Mapping[str, Sequence[PassSpec]]
     margin: float
+    cost: Callable[[CandidateRecord], float] = Goal().cost
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,11 +68,7 @@ class _Stand:
 
     passes: tuple[PassSpec, ...] = ()
     record: CandidateRecord
-
-    @property
-    def speedup(self) -> float:
-        """Over the anchor."""
-        return 0.0 if self.record.speedup is None else self.record.speedup.point
+    cost: float
 
     @property
     def drop(self) -> float:
@@ -86,7 +89,8 @@ class Curriculum:
         left_s: seconds of training time that are left.
 
     Attributes:
-        accepted: passes that led to networks which keep the quality, each faster than the one before.
+        accepted: passes that led to networks which keep the quality, each costing less than the one before, and how much less
+            than the aim each costs, as a ratio.
         current: the last of them in the aimed-at recipe; at first the aim itself.
     """
 
@@ -94,7 +98,8 @@ class Curriculum:
         self._aim, self._left_s = aim, left_s
         self._budget_s = left_s()
         self._epoch_s = 0.0
-        self.accepted: list[tuple[PassSpec, ...]] = []
+        self._least_gain = STEP
+        self.accepted: dict[tuple[PassSpec, ...], float] = {}
         self.current = aim.record
 
     def steps(self) -> Steps:
@@ -102,7 +107,7 @@ class Curriculum:
 
         Where the recipe loses too much without training, all that is tried is training under its rounding.
         """
-        current = _Stand(record=self._aim.record)
+        current = _Stand(record=self._aim.record, cost=self._aim.cost(self._aim.record))
         if current.drop > self._aim.margin:
             yield from self._last(current, self._budget_s * LAST_SHARE)
             return
@@ -115,7 +120,7 @@ class Curriculum:
         yield from self._last(current, self._left_s())
 
     def _accept(self, stand: _Stand) -> _Stand:
-        self.accepted.append(stand.passes)
+        self.accepted[stand.passes] = self._aim.cost(self._aim.record) / max(stand.cost, 1e-300)
         self.current = stand.record
         return stand
 
@@ -134,6 +139,10 @@ class Curriculum:
         if not started:
             return None
         best = min(started, key=self._promise)
+        if self._recovered(best):
+            self._least_gain = min(self._least_gain**2, LARGEST_STEP)
+            return best
+        self._least_gain = STEP
         long_s = LONG_SHARE * (self._left_s() - reserve_s)
         for share_s in (CHUNK * long_s, (1.0 - CHUNK) * long_s):
             if not self._recovered(best) and share_s >= self._epoch_s:
@@ -144,12 +153,9 @@ class Curriculum:
         return best if best.drop <= self._aim.margin else None
 
     def _promise(self, stand: _Stand) -> float:
-        """Quality lost per log speed-up gained, the less the better; a step that loses nothing is as good as its speed."""
-        gain = math.log(max(stand.speedup / max(self._speed_of_aim(), 1e-12), 1 + 1e-9))
+        """Quality lost per logarithm of what is gained, the less the better; losing nothing is as good as the gain is."""
+        gain = math.log(max(self._aim.cost(self._aim.record) / max(stand.cost, 1e-300), 1 + 1e-9))
         return max(stand.drop, 0.02 * self._aim.margin) / gain
-
-    def _speed_of_aim(self) -> float:
-        return 0.0 if self._aim.record.speedup is None else self._aim.record.speedup.point
 
     def _recovered(self, stand: _Stand) -> bool:
         return stand.drop <= EASE * self._aim.margin
@@ -157,11 +163,20 @@ class Curriculum:
     def _least_that_pays(
         self, current: _Stand, ladder: Sequence[PassSpec]
     ) -> Generator[Proposal, CandidateRecord, _Stand | None]:
-        """The first amount on a ladder that makes the network measurably faster."""
-        for shape in ladder:
+        """The first amount on a ladder that gains enough; amounts that cannot, by what the last one gained, are passed over."""
+        rest = list(ladder)
+        while rest:
+            shape = rest.pop(0)
             stand = yield from self._try((*current.passes, shape))
-            if stand is not None and stand.speedup >= STEP * current.speedup:
+            if stand is None:
+                continue
+            gain = math.log(current.cost / max(stand.cost, 1e-300))
+            wanted = math.log(self._least_gain)
+            if gain >= wanted:
                 return stand
+            needed = amount(shape) * wanted / gain if gain > 0 else 0.0
+            while len(rest) > 1 and amount(rest[0]) < NEARLY * needed:
+                rest.pop(0)
         return None
 
     def _train(self, stand: _Stand, share_s: float) -> Generator[Proposal, CandidateRecord, _Stand | None]:
@@ -184,7 +199,7 @@ class Curriculum:
 
     def _aware(self, current: _Stand, share_s: float) -> Steps:
         """Training under the recipe's rounding: one epoch first, which tells how many there is time for."""
-        if self._epoch_s and share_s < AWARE_COST * self._epoch_s:
+        if share_s <= 0 or (self._epoch_s and share_s < AWARE_COST * self._epoch_s):
             return
         first = yield from self._try(current.passes, aware=1)
         if first is None:
@@ -197,7 +212,7 @@ class Curriculum:
     def _try(self, passes: tuple[PassSpec, ...], aware: float = 0) -> Generator[Proposal, CandidateRecord, _Stand | None]:
         """A trial of a network in the aimed-at recipe; ``None`` where it cannot be made."""
         record = yield self.proposal(passes, aware)
-        return None if record.infeasible is not None else _Stand(passes=passes, record=record)
+        return None if record.infeasible is not None else _Stand(passes=passes, record=record, cost=self._aim.cost(record))
 
     def proposal(self, passes: tuple[PassSpec, ...], aware: float = 0) -> Proposal:
         """The aimed-at recipe on a network that passes lead to; with ``aware`` epochs of training under its rounding."""
@@ -209,8 +224,8 @@ class Curriculum:
         return upon(passes, replace(aim, recipe=trained, label=f"8-bit training {aware:g} epochs → {aim.label}"))
 
 
-def upon(passes: tuple[PassSpec, ...], proposal: Proposal) -> Proposal:
-    """A recipe for the original, applied to the network that passes lead to."""
+def upon(passes: tuple[PassSpec, ...], proposal: Proposal, ratio: float = 1.0) -> Proposal:
+    """A recipe for the original, applied to the network that passes lead to, which costs less by a ratio."""
     recipe = replace(proposal.recipe, passes=(*passes, *proposal.recipe.passes))
     return replace(
         proposal,
@@ -220,6 +235,7 @@ def upon(passes: tuple[PassSpec, ...], proposal: Proposal) -> Proposal:
         family=Recipe(passes=recipe.passes, runtime=recipe.runtime).key,
         twin="",
         quality_key=recipe.key,
+        gain=(proposal.gain[0], proposal.gain[1] * max(ratio, 1.0)),
         lossless=False,
     )
 
@@ -240,11 +256,16 @@ def told(passes: Sequence[PassSpec]) -> str:
         if epochs:
             parts.append(f"{epochs:g} epochs")
             epochs = 0.0
-        amount = next((f" {value}" for key, value in step.params if key in ("count", "ratio")), "")
-        parts.append(step.name.removeprefix("prune_") + f" −{amount.strip()}" if amount else step.name)
+        taken = amount(step)
+        parts.append(f"{step.name.removeprefix('prune_').replace('_', ' ')} −{taken:g}" if taken else step.name)
     if epochs:
         parts.append(f"{epochs:g} epochs")
     return " → ".join(parts)
+
+
+def amount(step: PassSpec) -> float:
+    """How much a pass takes away, in its own unit; 0 where it does not say."""
+    return next((float(str(value)) for key, value in step.params if key in ("count", "ratio")), 0.0)
 
 
 def rounded(epochs: float) -> int:

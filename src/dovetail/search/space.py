@@ -48,8 +48,13 @@ class Traits:
 
     @property
     def transformer(self) -> bool:
-        """Attention-like: matrix products between activations, softmax, normalisation."""
-        return "Softmax" in self.kinds and bool(self.kinds & {"LayerNormalization", "Attention", "Erf", "Gelu"})
+        """Attention-like."""
+        return transformer(self.kinds)
+
+
+def transformer(kinds: frozenset[str]) -> bool:
+    """Whether operators look like those of a transformer: softmax, with its normalisation or activation."""
+    return "Softmax" in kinds and bool(kinds & {"LayerNormalization", "Attention", "Erf", "Gelu"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,7 +189,7 @@ def _static_int8(clean: tuple[PassSpec, ...], traits: Traits, environment: Envir
         yield static("int8 matrix products", like="", include_types=["MatMul", "Gemm"])
 
 
-BLOCKS = (1, 2, 3, 4, 6, 8)
+BLOCKS = (1, 2, 3, 4, 5, 6, 8, 10, 12)
 SHARES = (0.1, 0.2, 0.3, 0.4, 0.5)
 CHANNEL_STEP = 8
 """Channels are taken by so many: half of the widest register, since small networks have few; what is faster is measured."""
@@ -195,7 +200,9 @@ def shapes(kinds: frozenset[str]) -> dict[str, tuple[PassSpec, ...]]:
     found = {}
     if kinds & {"Add"}:
         found["blocks"] = tuple(spec("prune_blocks", count=count) for count in BLOCKS)
-    if "Softmax" in kinds and kinds & {"MatMul", "Gemm"}:
+        if "Conv" in kinds:
+            found["merged blocks"] = tuple(spec("merge_blocks", count=count) for count in BLOCKS)
+    if transformer(kinds):
         found["heads"] = tuple(spec("prune_heads", ratio=share, neurons=True) for share in SHARES)
     elif kinds & {"Conv", "Gemm", "MatMul"}:
         # Ranked by L1 over all layers they lose far less, before training, than as equal shares of every layer.

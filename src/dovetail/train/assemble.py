@@ -25,7 +25,7 @@ def assemble(
     items: Sequence[Item],
     stored: Mapping[str, TensorProto],
     known: dict[str, Tensor],
-    weights: Mapping[str, int],
+    weights: Mapping[str, tuple[int, int]],
     mode: Mode,
 ) -> list[Step]:
     """Makes every kernel once, and computes at once what depends on nothing that changes.
@@ -34,7 +34,7 @@ def assemble(
         items: the nodes in order.
         stored: tensors of the file.
         known: values that never change; what is folded is added.
-        weights: integer tensors that are trained → their ONNX type.
+        weights: integer tensors that are trained → their lowest and highest level.
         mode: what all kernels look at.
 
     Raises:

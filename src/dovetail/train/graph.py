@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from dovetail.core.errors import DataError, InputError, ModelError
 from dovetail.core.protocols import Array
-from dovetail.train import integers, roles, scales
+from dovetail.train import integers, optimizers, roles, scales
 from dovetail.train.assemble import assemble, require_kernels
 from dovetail.train.ops.node import Mode, NodeView
 from dovetail.train.ops.types import FLOATS, TORCH_TYPES, from_array, from_proto, torch_type
@@ -61,6 +61,8 @@ class TrainableGraph(nn.Module):  # type: ignore[misc]
         self._weights = [] if frozen else roles.trainable(every, source.stored)
         if not self._weights and not frozen:
             raise ModelError("the model has no weights to train", hint=WITHOUT_TRAINING)
+        integer = [name for name in self._weights if source.stored[name].data_type not in FLOATS]
+        self._spans = {name: integers.span(source.stored[name]) for name in integer}
         self._scales = scales.relate(items, source.stored, same, learn_scales and not frozen)
         self._keys: dict[str, str] = {}  # tensor of the file → key in the module's state
         self._readers = {item.inputs[0]: item for item in every if item.kind == "DequantizeLinear"}
@@ -84,7 +86,10 @@ class TrainableGraph(nn.Module):  # type: ignore[misc]
             if tuple(start.shape) != tuple(stored[name].dims):
                 raise InputError(f"{name!r} has shape {list(stored[name].dims)}, the given values {list(start.shape)}")
             self._keys[name] = _key("weight", index, name)
-            self.register_parameter(self._keys[name], nn.Parameter(self._laid_out(start)))
+            parameter = nn.Parameter(self._laid_out(start))
+            if name in self._scales.learned:
+                optimizers.set_unit(parameter)
+            self.register_parameter(self._keys[name], parameter)
         for index, name in enumerate(sorted(self._statistics)):
             self._keys[name] = _key("statistic", index, name)
             self.register_buffer(self._keys[name], from_proto(stored[name]))
@@ -117,9 +122,7 @@ class TrainableGraph(nn.Module):  # type: ignore[misc]
         known = {name: from_proto(tensor) for name, tensor in source.stored.items() if name not in changing}
         prologue, used = self._scale_steps()
         items = [_renamed(item, used) for item in items]
-        kinds = {name: source.stored[name].data_type for name in self._weights}
-        stepped = {name: kind for name, kind in kinds.items() if kind not in FLOATS}
-        steps = [*prologue, *assemble(items, source.stored, known, stepped, self._mode)]
+        steps = [*prologue, *assemble(items, source.stored, known, self._spans, self._mode)]
         available = {*source.inputs, *known, *self._keys, *(name for step in steps for name in step.writes)}
         lost = [name for name in source.outputs if name not in available]
         if lost:
@@ -268,8 +271,9 @@ class TrainableGraph(nn.Module):  # type: ignore[misc]
                 continue
             scale, zero = self._grid(name)
             before = from_proto(stored[scale])
-            levels = (value.detach(), stored[name], self._readers[name], moved.get(scale, before), before, zero)
-            result[name] = integers.quantized(*levels)
+            scale_now = moved.get(scale, before)
+            grid = (scale_now, before, zero, self._spans[name])
+            result[name] = integers.quantized(value.detach(), stored[name], self._readers[name], *grid)
         return result
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from dovetail.core.errors import InputError
 from dovetail.train.objectives import Head
 
-_PASSED = ("Identity", "Cast", "Dropout")
+_PASSED = ("Identity", "Cast", "Dropout", "QuantizeLinear", "DequantizeLinear")
 
 
 def head_of(proto: Any, output: str = "") -> Head:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from dovetail.core.protocols import Array
 from dovetail.train.ops.quantization import Grid, shaped, to_levels
-from dovetail.train.ops.types import from_proto
+from dovetail.train.ops.types import INTEGER_LIMITS, from_proto
 from dovetail.train.source import Item, view
 
 
@@ -21,7 +21,25 @@ def dequantized(tensor: TensorProto, item: Item, scale: Tensor, zero: TensorProt
     return levels.to(scale.dtype) * _shaped(scale, levels, item)
 
 
-def quantized(value: Tensor, tensor: TensorProto, item: Item, scale: Tensor, before: Tensor, zero: TensorProto | None) -> Array:
+_SEVEN_BITS = {TensorProto.INT8: (-64, 64), TensorProto.UINT8: (0, 127)}
+"""Levels of ONNX Runtime's ``reduce_range``."""
+
+
+def span(tensor: TensorProto) -> tuple[int, int]:
+    """Lowest and highest level that training may give a stored weight: those of its type, or of 7 bits where it keeps to them.
+
+    Such weights cannot saturate the 16-bit sums of machines without VNNI; trained beyond, they would.
+    """
+    low, high = _SEVEN_BITS.get(tensor.data_type, (0, 0))
+    levels = numpy_helper.to_array(tensor)
+    within = high > 0 and bool((levels >= low).all() and (levels <= high).all())
+    return (low, high) if within else INTEGER_LIMITS[tensor.data_type]
+
+
+def quantized(
+    value: Tensor, tensor: TensorProto, item: Item, scale: Tensor, before: Tensor, zero: TensorProto | None,
+    limits: tuple[int, int],
+) -> Array:  # fmt: skip
     """Levels round(value / scale) + zero point, saturated, in the type of ``tensor``.
 
     Where neither value nor scale moved, the stored level stays: float32 cannot tell the levels of large int32 biases apart.
@@ -33,25 +51,18 @@ def quantized(value: Tensor, tensor: TensorProto, item: Item, scale: Tensor, bef
         scale: the scale in use.
         before: the stored scale.
         zero: the stored zero point.
+        limits: lowest and highest level, as :func:`span` gives them before the first training step.
     """
     stored = numpy_helper.to_array(tensor)
     point = None if zero is None else from_proto(zero)
-    grid = Grid(view(item, [None, None, point]), tensor.data_type)
+    grid = Grid(view(item, [None, None, point]), limits)
     levels = to_levels(value, _shaped(scale, value, item), grid.limits(value, point)).to(torch.float64)
     if point is not None:
         levels = levels + _shaped(point.to(torch.float64), value, item)
-    limits = _limits(stored)
     fresh = levels.numpy().clip(*limits).astype(stored.dtype)
     same = (value == dequantized(tensor, item, before, zero)) & (_shaped(scale, value, item) == _shaped(before, value, item))
     levels_now: Array = np.where(same.numpy(), stored.astype(np.int64), fresh.astype(np.int64)).astype(stored.dtype)
     return levels_now
-
-
-def _limits(stored: Array) -> tuple[int, int]:
-    name = stored.dtype.name
-    if name in ("int4", "uint4"):
-        return (-8, 7) if name == "int4" else (0, 15)
-    return int(np.iinfo(stored.dtype).min), int(np.iinfo(stored.dtype).max)
 
 
 def _shaped(parameter: Tensor, x: Tensor, item: Item) -> Tensor:

@@ -322,8 +322,8 @@ class _Run:
     def _close_epoch(self) -> None:
         """Judges the weights, files a row, and keeps them if they are the best so far."""
         score = self._scored()
-        if score is None and not all(bool(torch.isfinite(p).all()) for p in self._parameters):
-            score = math.nan
+        if (score is None or math.isfinite(score)) and not all(bool(torch.isfinite(p).all()) for p in self._parameters):
+            score = math.nan  # rounding to 8 bits turns such weights into levels, so that loss and score stay finite
         if score is not None and not math.isfinite(score):
             raise _Diverged(f"the weights gave {score} after step {self._step} of {self._plan.total}")
         row = Epoch(
@@ -406,7 +406,8 @@ class _Run:
             self._plan = plan.shortened(self._step, total)
             self._notes = [note for note in self._notes if not note.startswith(_SLOWER)]
             self._notes.append(f"{_SLOWER}: {total:,} were made")
-            self._save()
+            if self._step % self._per_epoch:  # at its end, the epoch has to be judged first
+                self._save()
         return self._plan.total
 
     def _tell(self) -> None:

@@ -57,7 +57,7 @@ def relations(student_ND: Any, teacher_ND: Any) -> Any:
     Distances are divided by their mean and compared by the Huber loss (RKD-D, Park 2019, eq. 5 to 7). The cosines between
     all samples stand in for the paper's angles, which take the cube of the batch.
     """
-    s, t = student_ND.float().flatten(1), teacher_ND.float().flatten(1)
+    s, t = _rows(student_ND.float()), _rows(teacher_ND.float())
     distances = functional.smooth_l1_loss(_distances(s), _distances(t))
     return distances + functional.mse_loss(_cosines(s), _cosines(t))
 
@@ -79,7 +79,7 @@ def _cosines(x_ND: Any) -> Any:
 
 def cosine_match(student_ND: Any, teacher_ND: Any) -> Any:
     """``1 - cos(s, t)``, the mean over samples."""
-    return 1 - functional.cosine_similarity(student_ND.float().flatten(1), teacher_ND.float().flatten(1), dim=1).mean()
+    return 1 - functional.cosine_similarity(_rows(student_ND.float()), _rows(teacher_ND.float()), dim=1).mean()
 
 
 def cross_entropy(logits_NC: Any, labels_N: Any, smoothing: float) -> Any:
@@ -90,13 +90,13 @@ def cross_entropy(logits_NC: Any, labels_N: Any, smoothing: float) -> Any:
 def binary_cross_entropy(logits: Any, labels: Any) -> Any:
     """Cross-entropy of scores before a sigmoid, per sample."""
     losses = functional.binary_cross_entropy_with_logits(logits.float(), labels.float().reshape(logits.shape), reduction="none")
-    return losses.flatten(1).mean(dim=1)
+    return _rows(losses).mean(dim=1)
 
 
 def error(y: Any, labels: Any, *, absolute: bool) -> Any:
     """Mean absolute or squared error, per sample."""
     difference = y.float() - labels.float().reshape(y.shape)
-    return (difference.abs() if absolute else difference**2).flatten(1).mean(dim=1)
+    return _rows(difference.abs() if absolute else difference**2).mean(dim=1)
 
 
 def pair_error(y_ND: Any, labels_N: Any, low: float, high: float) -> Any:
@@ -104,6 +104,11 @@ def pair_error(y_ND: Any, labels_N: Any, low: float, high: float) -> Any:
 
     Rows 0 and 1 are the first pair, rows 2 and 3 the second; both rows of a pair carry its label.
     """
-    y = y_ND.float().flatten(1)
+    y = _rows(y_ND.float())
     cosine = functional.cosine_similarity(y[0::2], y[1::2], dim=1)
     return (cosine - (labels_N[0::2].float() - low) / max(high - low, _EPSILON)) ** 2
+
+
+def _rows(x: Any) -> Any:
+    """``[N, ...]`` as ``[N, D]``; one number per sample may come without an axis of its own."""
+    return x.reshape(len(x), -1)

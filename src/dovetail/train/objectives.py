@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from dovetail.core.errors import DataError, InputError
+from dovetail.core.errors import DataError, InputError, ModelError
 from dovetail.core.protocols import Array
 from dovetail.core.training import Objective
 from dovetail.train import losses
@@ -20,6 +20,7 @@ _TASK_OF_METRIC = {
     "iou": "classification", "perplexity": "classification", "rmse": "regression", "psnr": "regression",
     "mae": "absolute", "spearman": "regression", "pearson": "regression",
 }  # fmt: skip
+_ONE_HOT = "give the number of the class, not a row of zeros and a one"
 _DISTIL = "learn from the original instead: give a distillation term a weight (`logits`, `cosine`); it needs no labels"
 
 
@@ -71,11 +72,17 @@ def chosen_task(metric: str, labels: Array | None, columns: int, head: Head) -> 
     return "binary" if task == "classification" and columns == 1 else task
 
 
-def check_labels(labels: Array | None, task: str, columns: int) -> None:
+def check_labels(labels: Array | None, task: str, columns: int, answers: int | None = None) -> None:
     """Says early what a loss against labels would fail on.
 
+    Args:
+        labels: of all samples.
+        task: the loss.
+        columns: numbers per sample, or classes, in the judged output.
+        answers: labels that the loss takes per sample; ``None`` when that is not known.
+
     Raises:
-        DataError: labels are absent, text, of several shapes, or name a class that the model lacks.
+        DataError: labels are absent, text, of several shapes, too many or too few, or name a class that the model lacks.
     """
     where = "training data"
     if labels is None:
@@ -83,6 +90,11 @@ def check_labels(labels: Array | None, task: str, columns: int) -> None:
     if labels.dtype.kind not in "biuf":
         kind = "text" if labels.dtype.kind == "U" else "arrays of several shapes"
         raise DataError(f"the {task} loss needs labels that are numbers; these are {kind}", where=where, hint=_DISTIL)
+    held = labels.size // len(labels)
+    if answers is not None and held != answers:
+        what = f"each sample has {held} label values, and the {task} loss of this model takes {answers}"
+        classes = task == "classification" and held == columns * answers
+        raise DataError(what, where=where, hint=_ONE_HOT if classes else _DISTIL)
     if task == "classification":
         if labels.dtype.kind == "f" and (labels != np.trunc(labels)).any():
             raise DataError("a class is a whole number; some labels are not", where=where, hint=_DISTIL)
@@ -132,6 +144,27 @@ class Criterion:
         wanted += [self._teacher.output] if self.objective.relations or self.objective.cosine else []
         wanted += [t for _, t in self.objective.taps] if self.objective.features else []
         return tuple(dict.fromkeys(wanted))
+
+    def check_teacher(self, student: Mapping[str, Any], teacher: Mapping[str, Any]) -> None:
+        """Compares the shapes of what the two answer to the same samples.
+
+        Raises:
+            ModelError: a distillation term cannot compare them.
+        """
+        pairs = []
+        if self._teacher is not None and self.objective.logits:
+            ours, theirs = student[self._student.scores], teacher[self._teacher.scores]
+            kl = self._logits_loss == "kl"
+            pairs.append((self._student.rows(ours), self._teacher.rows(theirs)) if kl else (ours, theirs))
+        if self._teacher is not None and self.objective.cosine:
+            ours, theirs = student[self._student.output], teacher[self._teacher.output]
+            pairs.append((ours.reshape(len(ours), -1), theirs.reshape(len(theirs), -1)))
+        for ours, theirs in pairs:
+            if ours.shape != theirs.shape:
+                raise ModelError(
+                    f"it answers {list(theirs.shape)} where the model answers {list(ours.shape)}", where="teacher",
+                    hint="choose one with the same outputs, or compare `features` or `relations`",
+                )  # fmt: skip
 
     def __call__(self, student: Mapping[str, Any], teacher: Mapping[str, Any], batch: Batch) -> Any:
         """The weighted sum, a scalar.

@@ -93,7 +93,7 @@ def _gelu(
 ) -> tuple[str, list[int], int] | None:
     """Name of x, the steps that go, and the step whose result is the GELU."""
     divided = producers.get(steps[erf].reads[0])
-    if divided is None or _only_reader(steps[erf].reads[0], readers, kept) is None:
+    if divided is None or steps[divided].view.kind == "Add" or _only_reader(steps[erf].reads[0], readers, kept) is None:
         return None
     factor, source = _scalar(steps[divided])
     if factor is None or not math.isclose(factor, math.sqrt(0.5), rel_tol=1e-5):
@@ -112,9 +112,11 @@ def _gelu(
         else:
             other = _other(steps[after], value)
             part = producers.get(other, -1)
-            if other == source and not with_x:
+            if with_x or steps[after].view.kind != "Mul":
+                return None
+            if other == source:
                 pass
-            elif part >= 0 and not with_x and _scalar(steps[part])[1] == source and _only_reader(other, readers, kept) == after:
+            elif part >= 0 and _multiple_of(source, steps[part]) and _only_reader(other, readers, kept) == after:
                 scale *= _scalar(steps[part])[0] or 0.0
                 members.append(part)
             else:
@@ -124,6 +126,10 @@ def _gelu(
             return source, members, after
         members.append(after)
         value = steps[after].writes[0]
+
+
+def _multiple_of(source: str, step: Step) -> bool:
+    return step.view.kind in ("Mul", "Div") and _scalar(step)[1] == source
 
 
 def _scalar(step: Step) -> tuple[float | None, str]:

@@ -36,6 +36,8 @@ from dovetail.train.teacher import Teacher
 
 _BFLOAT16 = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
 _INLINE_BYTES = 1_500_000_000
+_LEAST_S = 1.0
+"""Budget where all of it is gone already: enough to say that it is too short."""
 _Inputs = Mapping[str, tuple[Any, list[int | None]]]
 """Input name → torch type and sizes, ``None`` where free."""
 
@@ -52,6 +54,7 @@ class GraphTrainer:
         progress: used where a call gives none.
         every_s: seconds between checkpoints.
         tensorboard: folder of training curves for TensorBoard; ``None`` for none.
+        spent_s: seconds of a schedule's budget that are gone before the call.
     """
 
     def __init__(
@@ -65,9 +68,11 @@ class GraphTrainer:
         progress: Progress | None = None,
         every_s: float = 20.0,
         tensorboard: Path | None = None,
+        spent_s: float = 0.0,
     ) -> None:
         self._training, self._state, self._threads, self._environment = training, state, threads, environment
         self._metric, self._progress, self._every_s, self._tensorboard = metric, progress, every_s, tensorboard
+        self._spent_s = spent_s
 
     def fit(
         self,
@@ -96,7 +101,7 @@ class GraphTrainer:
                 session.graph,
                 session.loss,
                 session.feed,
-                schedule,
+                self._in_time(schedule),
                 judge=session.judge,
                 checkpoints=checkpoints,
                 progress=progress or self._progress,
@@ -114,6 +119,13 @@ class GraphTrainer:
             score=fitted.score,
             notes=fitted.notes,
         )
+
+    def _in_time(self, schedule: Schedule) -> Schedule:
+        """What is left of the budget. The whole of it names the training, so that it resumes whenever it is called again."""
+        if schedule.budget_s is None:
+            return schedule
+        least_s = min(_LEAST_S, schedule.budget_s)
+        return dataclasses.replace(schedule, budget_s=max(least_s, schedule.budget_s - self._spent_s))
 
     def _identity(self, model: Model, teacher: Model | None, objective: Objective, schedule: Schedule) -> str:
         """Hash over everything that decides the weights; trainings of the same one go on from each other's checkpoints."""
@@ -140,8 +152,8 @@ class _Session:
         self._inputs = _inputs(source)
         self._teacher_inputs = {} if reference is None else _inputs(reference)
         trains, judges = split_off(np.asarray(dataset.groups), schedule.hold_out, schedule.seed)
-        answer, feeds = self._probe(trains)
-        task, columns = self._settled(objective, answer, metric)
+        answer, few = self._probe(trains)
+        task, columns = self._settled(objective, answer, len(few), metric)
         objective = dataclasses.replace(objective, task=task)
         pairs = task == "cosine_pairs" and objective.labelled
         labels = dataset.labels if pairs else None
@@ -149,14 +161,16 @@ class _Session:
             objective,
             self._student,
             teacher_head,
-            classes=columns > 1 and (task == "classification" or (task is None and self._classes(answer, feeds, metric))),
+            classes=columns > 1 and (task == "classification" or (task is None and self._classes(answer, few.feeds, metric))),
             label_range=(0.0, 1.0) if labels is None else (float(labels.min()), float(labels.max())),
         )
         self._weights = [p for p in self.graph.parameters() if p.requires_grad and not optimizers.is_vector(p)]
         self._teacher = Teacher(self._ask, len(dataset))
+        if self._criterion.teacher_taps:
+            self._meet(few)
         augment = _augment(dataset, trains, schedule)
-        if augment is not None and augment.mixes and pairs:
-            raise InputError(f"augment {schedule.augment!r} mixes samples, and a pair's label is no mixture", where="training")
+        if augment is not None and objective.labelled:
+            _check_augment(augment, schedule.augment, dataset.labels, pairs)
         self.feed = self._feed(trains, pairs, augment)
         self._judging = self._feed(judges, pairs) if len(judges) else None
         self._judge_teacher = Teacher(self._ask, len(dataset))
@@ -178,6 +192,10 @@ class _Session:
         answers = self._run(batch, self._criterion.student_taps)
         theirs = self._teacher(batch) if self._criterion.teacher_taps else {}
         loss = self._criterion(answers, theirs, batch)
+        if not getattr(loss, "requires_grad", False):
+            what = f"the loss of a batch of {len(batch)} samples depends on no weight that is trained"
+            hint = f"{self._student.output!r} must hold real numbers that weights decide; relations need two samples or more"
+            raise ModelError(what, where="training", hint=hint)
         l1 = self._criterion.objective.l1
         return loss + l1 * sum(weight.abs().sum() for weight in self._weights) if l1 else loss
 
@@ -221,8 +239,18 @@ class _Session:
                 whole[name] = torch.zeros(shape, dtype=dtype)
         return whole
 
-    def _probe(self, trains: Array) -> tuple[Any, dict[str, Any]]:
-        """The answer to the first samples, and their feeds; says early what does not run."""
+    def _meet(self, few: Batch) -> None:
+        """Says early what the teacher cannot be asked, or what of its answers cannot be compared."""
+        strange = [name for name in self._teacher_inputs if name not in few.feeds and name not in self._inputs]
+        if strange:
+            what = f"its input {strange[0]!r} is not among the model's: {', '.join(self._inputs)}"
+            raise InputError(what, where="teacher", hint="rename its inputs as the model's are named")
+        self.graph.eval()
+        with torch.no_grad():
+            self._criterion.check_teacher(self._run(few, self._criterion.student_taps), self._ask(few))
+
+    def _probe(self, trains: Array) -> tuple[Any, Batch]:
+        """The answer to the first samples, and these; says early what does not run."""
         few = trains[: min(2, self._schedule.batch, len(trains))]
         batch = next(Feed(self._dataset, few, batch=2, sizes=self._sizes).in_order())
         self.graph.eval()
@@ -235,10 +263,10 @@ class _Session:
             reason = str(error).strip().splitlines()[0]
             raise ModelError(f"the graph does not take a batch of {len(batch)} samples: {reason}", where="training",
                              hint="export it with a free batch axis, or train with batch 1") from error  # fmt: skip
-        return answers[self._student.scores], batch.feeds
+        return answers[self._student.scores], batch
 
-    def _settled(self, objective: Objective, answer: Any, metric: str) -> tuple[str | None, int]:
-        """The loss against labels, checked against them, and the columns of the answer."""
+    def _settled(self, objective: Objective, answer: Any, count: int, metric: str) -> tuple[str | None, int]:
+        """The loss against labels, checked against them, and the columns of the answer to ``count`` samples."""
         labels = self._dataset.labels
         columns = int(self._student.rows(answer).shape[1]) if answer.ndim > 1 else 1
         if not objective.labelled:
@@ -247,7 +275,8 @@ class _Session:
         if task == "auto":
             task = chosen_task(metric, labels, columns, self._student)
         assert task is not None
-        check_labels(labels, task, columns)
+        compared = answer.numel() // (columns if task == "classification" else 1)
+        check_labels(labels, task, columns, 1 if task == "cosine_pairs" else compared // count)
         return task, columns
 
     def _classes(self, answer: Any, feeds: dict[str, Any], metric: str) -> bool:
@@ -275,6 +304,15 @@ def _augment(dataset: Dataset, trains: Array, schedule: Schedule) -> Augment | N
     name, layout = image_input(dataset, wanted=schedule.augment)
     ranges = measure_ranges(dataset, trains, name, layout)
     return Augment(recipe, ranges, input=name, layout=layout, seed=schedule.seed)
+
+
+def _check_augment(augment: Augment, name: str, labels: Array | None, pairs: bool) -> None:
+    """Refuses changes of images that their labels would have to follow."""
+    if augment.mixes and pairs:
+        raise InputError(f"augment {name!r} mixes samples, and a pair's label is no mixture", where="training")
+    if labels is not None and labels.ndim > 2:
+        what = f"augment {name!r} moves images, and labels of pixels, {list(labels.shape[1:])} here, would stay where they are"
+        raise InputError(what, where="training", hint="train without, or from a teacher alone")
 
 
 def _read(model: Model) -> Any:

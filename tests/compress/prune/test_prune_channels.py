@@ -152,6 +152,12 @@ def test_half_of_the_channels_go(tmp_path: Path, scope: str) -> None:
     assert outputs(onnx.load(result.path), {"x": normal(2, 3, 8, 8)})[0].shape == (2, 4, 8, 8)
 
 
+def test_layers_that_are_not_named_stay_whatever_their_width(tmp_path: Path) -> None:
+    names = [layer.name for layer in Coupling(prepare(saved(conv_chain(20), tmp_path / "look"), "test")).layers]
+    assert channels(apply(tmp_path, conv_chain(20), ratios=[f"{names[1]}=0.6"])) == [20, 16, 4]
+    assert selection.by_ratio([group(20)], [np.ones(20)], [0.0], 16) == []
+
+
 def test_shares_by_layer(tmp_path: Path) -> None:
     names = [layer.name for layer in Coupling(prepare(saved(conv_chain(), tmp_path / "look"), "test")).layers]
     assert channels(apply(tmp_path / "one", conv_chain(), ratios=[f"{names[1]}=0.75"])) == [64, 32, 4]

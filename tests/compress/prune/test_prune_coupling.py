@@ -114,6 +114,37 @@ def test_weights_that_two_layers_share_couple_them(tmp_path: Path) -> None:
     assert all(assert_pruned_equals_masked(model, feeds, seed) >= 0 for seed in range(4))
 
 
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ("a = MatMul(x, w) r = Relu(a) b = MatMul(r, w) s = Relu(b) y = MatMul(s, v)", "reads 'w' as it is"),
+        ("a = MatMul(x, w) b = Add(a, k) c = Concat<axis=1>(x, k) d = MatMul(b, v) e = MatMul(c, u) y = Add(d, e)", "Concat"),
+        ("a = MatMul(x, w) b = Add(a, k) c = Add(x, k) d = MatMul(b, v) e = MatMul(c, v) y = Add(d, e)", "reads 'k' as it is"),
+    ],
+)
+def test_a_constant_that_somebody_reads_whole_stays(tmp_path: Path, body: str, reason: str) -> None:
+    arrays = {"w": normal(6, 6), "k": normal(2, 6), "v": normal(6, 2), "u": normal(12, 2)}
+    used = {name: array for name, array in arrays.items() if f" {name})" in body or f" {name}," in body}
+    model = saved(parse(f"g (float[2,6] x) => (float[2,2] y) {{ {body} }}", **used), tmp_path)
+    assert reason in str(Coupling(prepare(model, "test")).groups[0].reason)
+    assert all(assert_pruned_equals_masked(model, {"x": normal(2, 6)}, seed) == 0 for seed in range(3))
+
+
+def test_what_is_computed_for_a_normalisation_keeps_its_size(tmp_path: Path) -> None:
+    body = "a = MatMul(z, w) s = ReduceMean<axes=[0], keepdims=0>(a) n = BatchNormalization(x, s, o, o, o) y = Relu(n)"
+    arrays = {"w": normal(3, 6), "o": np.ones(6, np.float32)}
+    proto = parse(f"g (float[N,6] x, float[2,3] z) => (float[N,6] y) {{ {body} }}", **arrays)
+    assert "parameters" in str(next(iter(groups(proto, tmp_path).values())).reason)
+
+
+def test_a_depthwise_layer_is_known_by_its_name(tmp_path: Path) -> None:
+    body = "a = Conv(x, w) [deep] b = Conv<group=6>(a, d) y = Conv(b, v)"
+    arrays = {"w": normal(6, 3, 1, 1), "d": normal(6, 1, 1, 1), "v": normal(2, 6, 1, 1)}
+    proto = parse(f"g (float[N,3,5,5] x) => (float[N,2,5,5] y) {{ {body} }}", **arrays)
+    coupling = Coupling(prepare(saved(proto, tmp_path), "test"))
+    assert coupling.groups_of("deep") == [coupling.groups[0]]
+
+
 def test_a_vector_that_two_layers_share_does_not_couple_them(tmp_path: Path) -> None:
     body = "a = Conv(x, w, o) p = Relu(a) b = Conv(p, u, o) q = Relu(b) y = Conv(q, v)"
     arrays = {"w": normal(6, 3, 1, 1), "u": normal(6, 6, 1, 1), "v": normal(2, 6, 1, 1), "o": np.zeros(6, np.float32)}

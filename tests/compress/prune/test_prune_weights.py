@@ -95,6 +95,14 @@ def test_wrong_parameters_are_named(tmp_path: Path, config: dict[str, object], m
         PruneWeights().apply(saved(two_layers(), tmp_path / "source"), context(tmp_path / "work", **config))
 
 
+def test_a_tensor_of_zeros_alone_is_refused(tmp_path: Path) -> None:
+    text = "g (float[N,20] x) => (float[N,1] y) { a = MatMul(x, w) r = Relu(a) y = MatMul(r, v) }"
+    model = saved(parse(text, w=normal(20, 4), v=1e-3 * normal(4, 1)), tmp_path / "source")
+    for config in ({"sparsity": 0.9, "scope": "local"}, {"sparsity": 0.5, "importance": "magnitude"}):
+        with pytest.raises(ModelError, match="every weight of 'v'"):
+            PruneWeights().apply(model, context(tmp_path / "work", **config))
+
+
 def test_quantised_models_come_too_late(tmp_path: Path) -> None:
     body = "q = QuantizeLinear(x, s, z) d = DequantizeLinear(q, s, z) y = MatMul(d, w)"
     proto = parse(f"g (float[N,3] x) => (float[N,3] y) {{ {body} }}", s=np.float32(0.1), z=np.uint8(0), w=normal(3, 3))

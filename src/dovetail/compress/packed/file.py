@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import struct
@@ -9,6 +10,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import onnx
 
@@ -253,12 +255,20 @@ def _one_file(model: Path) -> bytes:
     data = _read(model)
     try:
         proto = onnx.load_model_from_string(data)
-        if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in proto.graph.initializer):
+        if _has_outside(proto):
             onnx.load_external_data_for_model(proto, str(model.parent))
             data = bytes(proto.SerializeToString())
     except Exception as exc:  # protobuf, onnx and the file system raise unrelated types
         raise ModelError(f"it cannot be read as ONNX: {exc}", where=str(model)) from exc
     return data
+
+
+def _has_outside(message: Any) -> bool:
+    """Whether a tensor anywhere in a message, bodies of control flow and attributes included, lies in another file."""
+    if isinstance(message, onnx.TensorProto):
+        return bool(message.data_location == onnx.TensorProto.EXTERNAL)
+    inner = [content for field, content in message.ListFields() if field.message_type is not None]
+    return any(any(map(_has_outside, [part] if hasattr(part, "ListFields") else part)) for part in inner)
 
 
 def _read(path: Path) -> bytes:
@@ -269,10 +279,13 @@ def _read(path: Path) -> bytes:
 
 
 def _write(out: Path, data: bytes) -> None:
+    if not out.name:
+        raise StorageError("is a folder", where=str(out), hint="name a file")
     partial = out.with_name(f"{out.name}.part")
     try:
         partial.write_bytes(data)
         os.replace(partial, out)
     except OSError as exc:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            partial.unlink()
         raise StorageError(f"cannot be written: {exc.strerror}", where=str(out)) from exc

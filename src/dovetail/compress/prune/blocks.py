@@ -27,6 +27,8 @@ from dovetail.core.protocols import Array, Dataset, Model, Pass, PassContext
 
 Judge = Callable[[Collection[int]], float]
 """What it costs to go without some blocks, by place."""
+Remover = Callable[[ir.Graph, Collection[int]], None]
+"""Takes blocks out of a graph, by place."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +61,7 @@ class PruneBlocks(Pass):
 
     name: ClassVar[str] = "prune_blocks"
     what: ClassVar[str] = "residual blocks"
+    needs_calibration: ClassVar[bool] = True
     shrinks: ClassVar[bool] = True
 
     def apply(self, model: Model, ctx: PassContext) -> Model:
@@ -79,8 +82,7 @@ class PruneBlocks(Pass):
             losses, gone = [None] * len(blocks), self._named(blocks, config.blocks)
         else:
             losses, gone = self._least(prepared, blocks, config, ctx)
-        for index in sorted(gone, reverse=True):
-            blocks[index].remove()
+        self.remover(prepared, config, ctx)(prepared.graph, gone)
         RemoveUnusedNodesPass()(prepared)
         rows = [{"layer": blocks[i].name, "importance": losses[i], "removed": i in gone} for i in range(len(blocks))]
         report.write(ctx.workdir, self.what, config.importance, rows, config=dataclasses.asdict(config))
@@ -95,6 +97,16 @@ class PruneBlocks(Pass):
     def most(self, blocks: int) -> int:
         """How many of so many may go."""
         return blocks
+
+    def remover(self, prepared: ir.Model, config: Config, ctx: PassContext) -> Remover:
+        """What takes blocks out of a graph: of ``prepared``, or of a copy of it."""
+
+        def remove(graph: ir.Graph, gone: Collection[int]) -> None:
+            blocks = self.find(graph)
+            for index in sorted(gone, reverse=True):
+                blocks[index].remove()
+
+        return remove
 
     def _named(self, blocks: Sequence[Block], names: Sequence[str]) -> set[int]:
         places = {block.name: index for index, block in enumerate(blocks)} | {str(i): i for i in range(len(blocks))}
@@ -128,23 +140,21 @@ class PruneBlocks(Pass):
             what = f"{count} {self.what} are to go; {self.most(there)} of {there} can"
             raise InputError(what, where=self.name, hint="ask for fewer")
 
-    def _without(self, prepared: ir.Model, gone: Collection[int]) -> ir.Model:
+    def _without(self, prepared: ir.Model, gone: Collection[int], remove: Remover) -> ir.Model:
         """A copy of the graph without some blocks."""
         trial = prepared.clone()
-        blocks = self.find(trial.graph)
-        for index in sorted(gone, reverse=True):
-            blocks[index].remove()
+        remove(trial.graph, gone)
         RemoveUnusedNodesPass()(trial)
         return trial
 
     def _score_judge(self, prepared: ir.Model, config: Config, ctx: PassContext) -> Judge:
-        score, folder = ctx.score, ctx.workdir / "trial"
+        score, folder, remove = ctx.score, ctx.workdir / "trial", self.remover(prepared, config, ctx)
         if score is None:
             raise DataError("nothing to score the model on", where=self.name, hint="give data, or use importance=output")
 
         def judge(gone: Collection[int]) -> float:
             folder.mkdir(exist_ok=True)
-            model = files.save(self._without(prepared, gone), folder)
+            model = files.save(self._without(prepared, gone, remove), folder)
             try:
                 return score(model)
             finally:
@@ -153,12 +163,12 @@ class PruneBlocks(Pass):
         return judge
 
     def _output_judge(self, prepared: ir.Model, config: Config, ctx: PassContext) -> Judge:
-        samples = _samples(ctx, self.name)
+        samples, remove = samples_of(ctx, self.name), self.remover(prepared, config, ctx)
         names = [str(value.name) for value in prepared.graph.outputs]
         reference = list(sweep(ir.to_proto(prepared), names, samples, config.samples))
 
         def judge(gone: Collection[int]) -> float:
-            found = sweep(ir.to_proto(self._without(prepared, gone)), names, samples, config.samples)
+            found = sweep(ir.to_proto(self._without(prepared, gone, remove)), names, samples, config.samples)
             changes = [_relative(r[n], f[n]) for r, f in zip(reference, found, strict=True) for n in names]
             return float(np.mean(changes))
 
@@ -201,7 +211,12 @@ def _greedy(judge: Judge, there: int, count: int, ctx: PassContext) -> tuple[lis
     return list(losses), gone
 
 
-def _samples(ctx: PassContext, where: str) -> Dataset:
+def samples_of(ctx: PassContext, where: str) -> Dataset:
+    """Calibration samples.
+
+    Raises:
+        DataError: there are none.
+    """
     if ctx.calibration is None:
         raise DataError("needs calibration samples to rank blocks", where=where, hint="give data, or name the blocks")
     return ctx.calibration
@@ -213,7 +228,7 @@ def _changes(prepared: ir.Model, blocks: Sequence[Block], samples: int, ctx: Pas
     inputs = {str(value.name) for value in prepared.graph.inputs}
     wanted = [name for pair in names for name in pair if name not in inputs]
     total, count = np.zeros(len(blocks)), 0
-    for values in sweep(ir.to_proto(prepared), wanted, _samples(ctx, where), samples, ctx.progress):
+    for values in sweep(ir.to_proto(prepared), wanted, samples_of(ctx, where), samples, ctx.progress):
         total += [_relative(values[entry], values[out]) if entry in values else np.inf for entry, out in names]
         count += 1
     return [float(change) for change in total / max(count, 1)]

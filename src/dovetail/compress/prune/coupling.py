@@ -80,6 +80,10 @@ class Coupling:
             InputError: there are none.
         """
         found = [g for g in self.groups if g.name == name] or [g for g in self.groups if name in g.layers]
+        if not found:  # a depthwise convolution, whose channels are those of another layer
+            passed = [layer.outputs for layer in self.layers if layer.name == name and layer.outputs is not None]
+            units = {unit for labels in passed for unit in self.walk.units.roots(labels).tolist()}
+            found = [g for g in self.groups if not units.isdisjoint(g.units)]
         if not found:
             raise InputError(f"no layer is named {name!r}", hint=f"known: {', '.join(g.name for g in self.groups)}")
         return found

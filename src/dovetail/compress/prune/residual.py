@@ -58,6 +58,11 @@ def transformer_layers(graph: ir.Graph) -> list[Block]:
     return layers
 
 
+def inner_nodes(block: Block) -> list[ir.Node]:
+    """All operators of a block, the sum and what belongs to it included, in no order."""
+    return _inside(block.entry, block.exit) or []
+
+
 def _block(node: ir.Node) -> Block | None:
     if node.op_type != "Add" or node.domain != "" or len(node.inputs) != 2:
         return None

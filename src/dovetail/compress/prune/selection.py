@@ -40,7 +40,7 @@ def step(group: Group, align: int) -> int:
 
 
 def by_ratio(groups: Sequence[Group], scores: Sequence[Array], ratios: Sequence[float], align: int) -> list[int]:
-    """Units to take: of each group its own share, rounded to steps.
+    """Units to take: of each group its own share, rounded to steps; a share of 0 takes nothing.
 
     Args:
         groups: the groups.
@@ -56,7 +56,8 @@ def by_ratio(groups: Sequence[Group], scores: Sequence[Array], ratios: Sequence[
         if not 0 <= ratio < 1:
             what = f"a share of {ratio:g} would take every channel" if ratio >= 1 else f"{ratio:g} is no share"
             raise InputError(what, where=group.name, hint="give a number from 0 to below 1")
-        chosen += _taken(group, score, _rounded(group, len(group) * (1 - ratio), align))
+        if ratio:
+            chosen += _taken(group, score, _rounded(group, len(group) * (1 - ratio), align))
     return chosen
 
 

@@ -59,7 +59,7 @@ class PruneWeights(Pass):
 
         Raises:
             InputError: a parameter is wrong, or ``exclude`` names no operator.
-            ModelError: not readable, quantised, or without weights.
+            ModelError: not readable, quantised, without weights, or left with a tensor of zeros alone.
         """
         config = settings.read(Config, ctx.config, self.name)
         graph_model = files.load(model)
@@ -70,6 +70,10 @@ class PruneWeights(Pass):
             raise ModelError("has no weights to prune", where=str(model.path))
         arrays = {name: _array(value) for name, value in tensors.items()}
         kept = keep(arrays, config.sparsity, config.scope, config.importance)
+        empty = [name for name, mask in kept.items() if arrays[name].any() and not arrays[name][mask].any()]
+        if empty:
+            what = f"every weight of {', '.join(map(repr, empty))} would become zero"
+            raise ModelError(what, where=self.name, hint="ask for a smaller sparsity, or exclude the operators that read it")
         for name, value in tensors.items():
             value.const_value = ir.tensor(np.where(kept[name], arrays[name], 0).astype(arrays[name].dtype), name=name)
         rows = [{"layer": n, "before": m.size, "after": int(m.sum())} for n, m in kept.items()]

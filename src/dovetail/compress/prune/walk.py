@@ -74,7 +74,8 @@ class Walk:
         self.averaged: list[int] = []
         self.regions: list[Labels] = []
         self._axes: dict[ir.Value, Axes] = {}
-        self._fixed: dict[ir.Value, str] = {}
+        self._fixed: dict[tuple[ir.Value, int], str] = {}
+        self._claimed: set[tuple[ir.Value, int]] = set()
 
     # -- values ----------------------------------------------------------------------------------------------------------
 
@@ -90,8 +91,9 @@ class Walk:
 
     def claim(self, value: ir.Value, axis: int, labels: Labels, role: Role = "other") -> None:
         """Puts units onto an axis of a constant; where others lie already, because it is read twice, they are joined."""
-        if value in self._fixed:
-            self.units.keep(labels, self._fixed[value])
+        if (value, axis) in self._fixed:
+            self.units.keep(labels, self._fixed[value, axis])
+        self._claimed.add((value, axis))
         there = self.places.setdefault(value, {}).setdefault(axis, labels)
         if there is not labels:
             self.units.join(there, labels)
@@ -127,10 +129,24 @@ class Walk:
 
     def fix(self, value: ir.Value, reason: str) -> None:
         """A value has to keep its shape."""
-        for labels in (*self.axes(value), *self.places.get(value, {}).values()):
+        for labels in self.axes(value):
             self.keep(labels, reason)
-        if value.is_initializer():
-            self._fixed.setdefault(value, reason)
+        if is_constant(value):
+            for axis in range(len(constant_shape(value))):
+                self._fix_axis(value, axis, reason)
+
+    def settle(self, node: ir.Node) -> None:
+        """Axes of constants on which a node's rule put no units stay: another reader that shares them must not shrink them."""
+        for value in node.inputs:
+            if value is not None and is_constant(value):
+                for axis in range(len(constant_shape(value))):
+                    if (value, axis) not in self._claimed:
+                        self._fix_axis(value, axis, f"{describe(node)} reads {value.name!r} as it is")
+        self._claimed.clear()
+
+    def _fix_axis(self, value: ir.Value, axis: int, reason: str) -> None:
+        self.keep(self.places.get(value, {}).get(axis), reason)
+        self._fixed.setdefault((value, axis), reason)
 
     # -- edits -----------------------------------------------------------------------------------------------------------
 

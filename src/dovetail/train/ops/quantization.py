@@ -121,16 +121,21 @@ def shaped(parameter: Tensor, x: Tensor, axis: int, block: int) -> Tensor:
 
 
 class Grid:
-    """The grid of one QuantizeLinear or DequantizeLinear, from its attributes and its zero point."""
+    """The grid of one QuantizeLinear or DequantizeLinear, from its attributes and its zero point.
 
-    def __init__(self, node: NodeView, onnx_type: int = 0) -> None:
+    Args:
+        node: the operator.
+        span: lowest and highest level, where those of the zero point's type do not hold.
+    """
+
+    def __init__(self, node: NodeView, span: tuple[int, int] | None = None) -> None:
         self.axis, self.block = node.get("axis", 1), node.get("block_size", 0)
         self._zero = node.value(2)
         self._given = node.has(2)
-        kind = onnx_type or node.type(2) or node.get("output_dtype", 0)
+        kind = node.type(2) or node.get("output_dtype", 0)
         if kind and kind not in INTEGER_LIMITS:
             raise node.refuse(f"on the grid of {TensorProto.DataType.Name(kind)}")
-        self._range = INTEGER_LIMITS[kind] if kind else (None if self._given else (0, 255))
+        self._range = span or (INTEGER_LIMITS[kind] if kind else (None if self._given else (0, 255)))
         self._fixed = self._common(self._zero) if self._range and (self._zero is not None or not self._given) else None
 
     def _common(self, zero: Tensor | None) -> Limits | None:
@@ -201,9 +206,9 @@ def _dequantize(node: NodeView) -> Kernel:
     return run
 
 
-def weight(node: NodeView, onnx_type: int) -> Kernel:
+def weight(node: NodeView, span: tuple[int, int]) -> Kernel:
     """DequantizeLinear of a stored integer tensor whose real values are trained: they are put on the grid at each call."""
-    grid = Grid(node, onnx_type)
+    grid = Grid(node, span)
 
     def run(x: Tensor, scale: Tensor, zero: Tensor | None = None) -> Tensor:
         return fake_quantize(x, grid.step(scale, x), grid.limits(x, zero))

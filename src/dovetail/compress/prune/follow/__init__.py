@@ -27,3 +27,4 @@ def follow(walk: Walk, node: ir.Node) -> None:
         walk.stop(node)
     else:
         rule(walk, node)
+    walk.settle(node)

@@ -95,6 +95,7 @@ def gather(walk: Walk, node: ir.Node) -> None:
         walk.keep(labels, f"{describe(node)} takes single channels")
         labels = None
     if labels is None:
+        walk.fix(indices, f"{describe(node)} looks them up")
         middle = (None,) * rank(indices)
     else:
         assert chosen is not None
@@ -121,11 +122,12 @@ def _depthwise(walk: Walk, node: ir.Node, weight: ir.Value, inputs: Labels | Non
 def _finish(
     walk: Walk, node: ir.Node, weight: ir.Value, outputs: Labels | None, inputs: Labels | None, makes: bool = True
 ) -> None:
-    if len(node.inputs) > 2 and node.inputs[2] is not None and outputs is not None:
-        if is_constant(node.inputs[2]):
-            walk.claim(node.inputs[2], 0, outputs)
-        else:
-            walk.keep(outputs, f"{describe(node)} has a bias that is computed")
+    bias = node.inputs[2] if len(node.inputs) > 2 else None
+    if bias is not None and not is_constant(bias):
+        walk.keep(outputs, f"{describe(node)} has a bias that is computed")
+        walk.fix(bias, f"{describe(node)} adds them as a bias")
+    elif bias is not None and outputs is not None:
+        walk.claim(bias, 0, outputs)
     batch = walk.axes(node.inputs[0])[0]
     walk.set(node.outputs[0], (batch, outputs, *[None] * (rank(node.outputs[0]) - 2)))
     walk.layers.append(Layer(node=node, weight=weight, outputs=outputs, inputs=inputs, makes=makes))

