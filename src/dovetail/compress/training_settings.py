@@ -83,11 +83,7 @@ def _sizes(value: Any) -> Sequence[int]:
 
 
 def schedule(config: Training, seen: Looks, seed: int, *, fine: bool = False) -> Schedule:
-    """A schedule for a graph; ``fine`` for small corrections, as training under 8-bit rounding makes them.
-
-    Scales stay those of the calibration: a step of Adam is as long for a scale of 0.002 as for a weight, and took a small
-    network for digits from 99 % to 12 % within a third of an epoch.
-    """
+    """A schedule for a graph; ``fine`` for small corrections, as training under 8-bit rounding makes them, scales included."""
     rate = config.learning_rate
     if rate is None:
         rate = 5e-5 if seen.attention else _mending(config.epochs) if seen.normalised else 1e-3
@@ -105,6 +101,7 @@ def schedule(config: Training, seen: Looks, seed: int, *, fine: bool = False) ->
         hold_out=0.0,
         keep="last",
         keep_zeros=True,
+        learn_scales=fine,
         seed=seed,
     )
 
