@@ -37,7 +37,7 @@ def data_folder() -> Path:
     Raises:
         FileNotFoundError: nowhere.
     """
-    root = Path(os.environ.get("DOVETAIL_SHARED", Path(__file__).resolve().parents[3] / "shared"))
+    root = Path(os.environ.get("DOVETAIL_SHARED", Path(__file__).resolve().parent / "../../../shared"))
     if not (root / "data").is_dir():
         raise FileNotFoundError(f"no data at {root / 'data'}; set DOVETAIL_SHARED")
     return (root / "data").resolve()

@@ -1,4 +1,4 @@
-"""Spoken digits as pictures of their spectrum: ``train`` (420 recordings), ``select`` (180) and ``certify`` (300).
+"""Spoken digits as pictures of their spectrum: ``train`` (480 recordings), ``select`` (120) and ``certify`` (300).
 
 Reads ``data/audio/fsdd_900.npz`` of ``$DOVETAIL_SHARED``, or of ``../shared`` beside the repository: 15 takes of each digit by
 each of six speakers at 8 kHz (Free Spoken Digit Dataset, CC BY-SA 4.0). What certifies is the data set's own test.
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 Samples = Iterator[tuple[Array, int]]
 
-CERTIFY, SELECT, TRAIN = range(5), range(5, 8), range(8, 15)
+CERTIFY, SELECT, TRAIN = range(5), range(5, 7), range(7, 15)
 """Takes of each part."""
 RATE_HZ, WINDOW, HOP, BANDS, FRAMES = 8000, 256, 128, 40, 64
 """Windows of 32 ms every 16 ms; mel bands; windows that the network hears, about a second."""
@@ -42,7 +42,7 @@ def certify() -> Samples:
 
 def samples(takes: Collection[int]) -> Samples:
     """Spectra, float32 ``[1, BANDS, FRAMES]``, with the digit."""
-    root = Path(os.environ.get("DOVETAIL_SHARED", Path(__file__).resolve().parents[3] / "shared"))
+    root = Path(os.environ.get("DOVETAIL_SHARED", Path(__file__).resolve().parent / "../../../shared"))
     with np.load(root / "data" / "audio" / "fsdd_900.npz", allow_pickle=False) as file:
         pcm, offsets, digits, take = (file[key] for key in ("samples", "offsets", "digit", "take"))
     filters = mel_filters()

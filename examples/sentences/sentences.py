@@ -25,19 +25,23 @@ CALIBRATE, MOST_TOKENS = 128, 256
 
 
 def train() -> Iterator[Feeds]:
-    """The sentences of the train split, each once. Without labels: the original is the teacher."""
-    texts = itertools.chain.from_iterable((first, second) for first, second, _ in pairs("train"))
-    return (tokens(text) for text in dict.fromkeys(texts))
+    """The sentences of the train split, each once, but for those that judge. Without labels: the original is the teacher."""
+    seen = sentences("dev", "test")
+    for first, second, _ in pairs("train"):
+        for feeds in (tokens(first), tokens(second)):
+            if _key(feeds) not in seen:
+                seen.add(_key(feeds))
+                yield feeds
 
 
 def calibrate() -> Judged:
     """Some of the train split."""
-    return itertools.islice(judged("train"), 2 * CALIBRATE)
+    return itertools.islice(judged("train", without=("dev", "test")), 2 * CALIBRATE)
 
 
 def select() -> Judged:
     """What the search selects on: the development split."""
-    return judged("dev")
+    return judged("dev", without=("test",))
 
 
 def certify() -> Judged:
@@ -45,11 +49,27 @@ def certify() -> Judged:
     return judged("test")
 
 
-def judged(split: str) -> Judged:
-    """Two samples a pair, each with the pair's number as its group and its similarity, 0 to 5, as label."""
+def judged(split: str, without: tuple[str, ...] = ()) -> Judged:
+    """Two samples a pair, each with the pair's number as its group and its similarity, 0 to 5, as label.
+
+    Args:
+        split: of STS-B.
+        without: splits with which a pair may share no sentence.
+    """
+    others = sentences(*without)
     for number, (first, second, score) in enumerate(pairs(split)):
-        yield tokens(first), number, score
-        yield tokens(second), number, score
+        both = tokens(first), tokens(second)
+        if others.isdisjoint(map(_key, both)):
+            yield from ((feeds, number, score) for feeds in both)
+
+
+def sentences(*splits: str) -> set[bytes]:
+    """What the network sees of the sentences of some splits: case, for one, is lost."""
+    return {_key(tokens(text)) for split in splits for pair in pairs(split) for text in pair[:2]}
+
+
+def _key(feeds: Feeds) -> bytes:
+    return feeds["input_ids"].tobytes()
 
 
 def pairs(split: str) -> Iterator[tuple[str, str, float]]:
@@ -84,7 +104,7 @@ def data_folder() -> Path:
     Raises:
         FileNotFoundError: nowhere.
     """
-    root = Path(os.environ.get("DOVETAIL_SHARED", Path(__file__).resolve().parents[3] / "shared"))
+    root = Path(os.environ.get("DOVETAIL_SHARED", Path(__file__).resolve().parent / "../../../shared"))
     if not (root / "data").is_dir():
         raise FileNotFoundError(f"no data at {root / 'data'}; set DOVETAIL_SHARED")
     return root / "data"

@@ -41,12 +41,22 @@ def test_pairs_judge_and_sentences_train(shared: Path) -> None:
     sentences = script(HERE / "sentences.py")
     judged = list(itertools.islice(sentences.select(), 40))
     groups = [group for _, group, _ in judged]
-    assert groups == sorted([*range(20), *range(20)])
+    assert len(set(groups)) == 20 and groups[::2] == groups[1::2]
     assert all(a[2] == b[2] and 0 <= a[2] <= 5 for a, b in zip(judged[::2], judged[1::2], strict=True))
     assert {name: x.shape[0] for name, x in judged[0][0].items()} == dict.fromkeys(judged[0][0], 1)
+
+
+def test_no_sentence_serves_two_ends(shared: Path) -> None:
+    sentences = script(HERE / "sentences.py")
+    seen = {
+        part: {feeds["input_ids"].tobytes() for feeds, _, _ in getattr(sentences, part)()}
+        for part in ("calibrate", "select", "certify")
+    }
     trained = [feeds["input_ids"].tobytes() for feeds in sentences.train()]
-    assert 4000 < len(trained) <= 2 * 3749 and all(isinstance(feeds, dict) for feeds in itertools.islice(sentences.train(), 3))
-    assert sum(1 for _ in sentences.certify()) == 2 * 879
+    assert len(trained) == len(set(trained)) and 4000 < len(trained) < 2 * 3749
+    assert sum(1 for _ in sentences.certify()) == 2 * 879 and sum(1 for _ in sentences.calibrate()) == 256
+    assert not seen["select"] & seen["certify"] and not seen["calibrate"] & (seen["select"] | seen["certify"])
+    assert not (seen["select"] | seen["certify"]) & set(trained)
 
 
 def test_the_job_names_what_is_there(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """What ``dovetail train`` prints and writes."""
 
+import io
 from dataclasses import replace
 from pathlib import Path
 
@@ -40,9 +41,9 @@ def result(tmp_path: Path) -> TrainResult:
 
 
 def printed(result: TrainResult) -> str:
-    console = Console(width=140, record=True, quiet=True)
-    render_terminal(result, console)
-    return console.export_text()
+    page = io.StringIO()
+    render_terminal(result, Console(width=140, file=page))
+    return page.getvalue()
 
 
 def test_the_terminal_tells_the_score_the_course_and_the_files(result: TrainResult) -> None:

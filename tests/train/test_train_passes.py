@@ -72,15 +72,16 @@ def test_a_pruned_network_learns_back_what_it_lost_without_labels(original: Mode
     assert len(loss) == 8 and loss[-1][1] < loss[0][1]
 
 
-def test_training_under_rounding_moves_weights_and_keeps_graph_and_scales(original: Model, tmp_path: Path) -> None:
+def test_training_under_rounding_moves_weights_and_scales_and_keeps_the_graph(original: Model, tmp_path: Path) -> None:
     cleaned = Clean().apply(original, context(tmp_path / "clean", original))
     ctx = context(tmp_path / "aware", original, epochs=2, batch=50, augment="none")
     trained = QuantizeAware().apply(cleaned, ctx)
     before, after = onnx.load(ctx.workdir / "rounded.onnx"), onnx.load(trained.path)
     assert [n.op_type for n in before.graph.node] == [n.op_type for n in after.graph.node]
     rounded = Model(path=ctx.workdir / "rounded.onnx")
-    assert {n: s.tobytes() for n, s in scales(rounded).items()} == {n: s.tobytes() for n, s in scales(trained).items()}
-    assert rounded.path.read_bytes() != trained.path.read_bytes()
+    found = scales(trained)
+    for name, scale in scales(rounded).items():
+        assert found[name] != scale and found[name] == pytest.approx(scale, rel=0.05), "in steps of its own size"
     assert right(trained) > right(original) - 0.03
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dovetail.compress import settings
+from dovetail.compress.landmarks import landmarks
 from dovetail.core.errors import DataError
 from dovetail.core.protocols import Model, PassContext, Trainer
 from dovetail.core.training import Objective, Schedule, Trained
@@ -30,6 +31,7 @@ class Training:
         augment: name of an augmentation; ``auto`` for one that suits the inputs, ``none``.
         labels: weight of the loss against labels, beside the distillation from the original.
         temperature: of the distillation of class scores.
+        features: weight of the distillation of inner maps that the network shares with the original; 0 for none.
         ema: decay of the average of weights that is kept; ``None`` for none.
         clip: largest norm of the gradient.
     """
@@ -40,6 +42,7 @@ class Training:
     augment: str = "auto"
     labels: float = 0.0
     temperature: float = 4.0
+    features: float = 300.0
     ema: float | None = None
     clip: float | None = 5.0
 
@@ -47,6 +50,7 @@ class Training:
         settings.require(self.epochs > 0, f"{self.epochs} is not above zero", "training.epochs")
         settings.require(self.batch is None or self.batch >= 1, f"{self.batch} is less than 1", "training.batch")
         settings.require(self.labels >= 0, f"{self.labels} is below zero", "training.labels")
+        settings.require(self.features >= 0, f"{self.features} is below zero", "training.features")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,12 +116,32 @@ def _mending(epochs: float) -> float:
     ResNet-20 with three merged blocks lost 3.4 pp after three epochs at 0.05, 1.75 at 0.01 and 2.2 at 0.003, 0.85 after nine at
     0.02 (CIFAR-10, 10,000 images, drop on 2,000 others).
     """
-    return min(0.01 * math.sqrt(epochs / 3), MOST_RATE)
+    return min(0.015 * math.sqrt(epochs / 3), MOST_RATE)
 
 
-def objective(config: Training) -> Objective:
-    """Distillation of the original's outputs, with a share of labels where the user wants one."""
-    return Objective(task="auto" if config.labels else None, hard=config.labels, logits=1.0, temperature=config.temperature)
+def objective(config: Training, taps: Sequence[tuple[str, str]] = ()) -> Objective:
+    """Distillation of the original's outputs and of inner maps, with a share of labels where the user wants one.
+
+    Inner maps say more of each image than ten scores do. ResNet-20 with three merged blocks, three epochs on 10,000 images:
+    1.75 pp lost without them, 1.0 pp with the last map of each resolution at a weight of 400, 1.2 pp at 100.
+    """
+    return Objective(
+        task="auto" if config.labels else None,
+        hard=config.labels,
+        logits=1.0,
+        temperature=config.temperature,
+        features=config.features if taps else 0.0,
+        taps=tuple(taps),
+    )
+
+
+def _taps(model: Model, teacher: Model | None, config: Training, augmented: bool) -> Sequence[tuple[str, str]]:
+    """Maps to compare; none where images are not changed, since all of the teacher's would be kept in memory then."""
+    if teacher is None or not config.features or not augmented:
+        return ()
+    import onnx
+
+    return landmarks(onnx.load(model.path), onnx.load(teacher.path))
 
 
 def train(model: Model, config: Training, seen: Looks, ctx: PassContext, *, fine: bool = False) -> Trained:
@@ -128,11 +152,12 @@ def train(model: Model, config: Training, seen: Looks, ctx: PassContext, *, fine
         ModelError: the graph cannot be trained.
     """
     trainer = _trainer(ctx)
+    how = schedule(config, seen, ctx.seed, fine=fine)
     trained = trainer.fit(
         model,
         out=ctx.workdir / "model.onnx",
-        objective=objective(config),
-        schedule=schedule(config, seen, ctx.seed, fine=fine),
+        objective=objective(config, _taps(model, ctx.original, config, how.augment != "none")),
+        schedule=how,
         teacher=ctx.original,
         progress=ctx.progress,
     )

@@ -34,6 +34,8 @@ SHORT_SHARE = 0.05
 """Of what is left: for the short training of each way of taking something away."""
 AWARE_COST = 3.0
 """Assumed: an epoch under 8-bit rounding takes so much longer than one without; the first that runs tells."""
+HOPE = 8.0
+"""Ways that lose more than so many times as much for what they gain as the best one, before any training, are not trained."""
 NEARLY = 0.8
 """Of the amount that seems needed for a step: smaller ones are not tried, since gains do not grow evenly."""
 EASE = 0.5
@@ -64,11 +66,15 @@ class Aim:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Stand:
-    """A network on the way: what led to it, and what was seen of it in the aimed-at recipe."""
+    """A network on the way: what led to it, and what was seen of it in the aimed-at recipe.
+
+    ``cost`` is the geometric mean over the looks at networks of this structure, since training does not change the time.
+    """
 
     passes: tuple[PassSpec, ...] = ()
     record: CandidateRecord
     cost: float
+    looks: int = 1
 
     @property
     def drop(self) -> float:
@@ -131,8 +137,9 @@ class Curriculum:
             found = yield from self._least_that_pays(current, ladder)
             if found is not None:
                 shaped.append(found)
+        least = min(map(self._promise, shaped), default=0.0)
         started = []
-        for stand in shaped:
+        for stand in (s for s in shaped if self._promise(s) <= HOPE * least):
             trained = yield from self._train(stand, SHORT_SHARE * (self._left_s() - reserve_s))
             if trained is not None:
                 started.append(trained)
@@ -183,9 +190,12 @@ class Curriculum:
         """Trains for about so many seconds; the first training of all tells how long an epoch takes."""
         epochs = rounded(share_s / self._epoch_s) if self._epoch_s else 1
         trained = yield from self._try((*stand.passes, spec("distil", epochs=epochs)))
-        if trained is not None and trained.build_s > stand.build_s:
+        if trained is None:
+            return None
+        if trained.build_s > stand.build_s:
             self._epoch_s = (trained.build_s - stand.build_s) / epochs
-        return trained
+        cost = (stand.cost**stand.looks * trained.cost) ** (1 / (stand.looks + 1))
+        return replace(trained, cost=cost, looks=stand.looks + 1)
 
     def _last(self, current: _Stand, share_s: float) -> Steps:
         """Longer training of the best result, then training with its rounding in the loop where there is one."""
