@@ -24,6 +24,7 @@ class QuantizeAware(Pass):
     """
 
     name: ClassVar[str] = "quantize_aware"
+    version: ClassVar[int] = 2
     needs_calibration: ClassVar[bool] = True
     trains: ClassVar[bool] = True
     shrinks: ClassVar[bool] = True

@@ -14,6 +14,8 @@ from dovetail.core.errors import DataError
 from dovetail.core.protocols import Model, PassContext, Trainer
 from dovetail.core.training import Objective, Schedule, Trained
 
+SPARSE = 0.05
+"""Share of zeros from which weights count as pruned."""
 MOST_RATE = 0.03
 """Of SGD."""
 IMAGE_CHANNELS = {1: "strong_shifts", 3: "strong_images"}
@@ -61,11 +63,13 @@ class Looks:
         normalised: holds batch normalisation, so it bears large steps.
         attention: a transformer, which bears only small ones.
         channels: of its one image input; 0 where it has none.
+        sparse: many weights are zero, so that they were pruned.
     """
 
     normalised: bool
     attention: bool
     channels: int
+    sparse: bool = False
 
 
 def looks(proto: Any) -> Looks:
@@ -79,7 +83,18 @@ def looks(proto: Any) -> Looks:
         normalised="BatchNormalization" in kinds,
         attention="Softmax" in kinds and bool(kinds & {"LayerNormalization", "Erf", "Gelu"}),
         channels=found[0] if len(shapes) == 1 and found else 0,
+        sparse=_zeros(proto) > SPARSE,
     )
+
+
+def _zeros(proto: Any) -> float:
+    """Share of zeros among the float weights that lie in the file itself."""
+    import onnx
+
+    weights = [t for t in proto.graph.initializer if t.data_type == onnx.TensorProto.FLOAT and len(t.dims) > 1]
+    arrays = [onnx.numpy_helper.to_array(t) for t in weights if t.data_location != onnx.TensorProto.EXTERNAL]
+    count = sum(array.size for array in arrays)
+    return sum(int((array == 0).sum()) for array in arrays) / count if count else 0.0
 
 
 def _sizes(value: Any) -> Sequence[int]:
@@ -104,7 +119,8 @@ def schedule(config: Training, seen: Looks, seed: int, *, fine: bool = False) ->
         clip=config.clip,
         hold_out=0.0,
         keep="last",
-        keep_zeros=True,
+        keep_zeros=seen.sparse or not fine,  # of a quantised graph, weights that merely round to zero are zero too
+        precision="float32" if fine else "auto",  # bfloat16 cannot hold the sums that the runtime's integers hold
         learn_scales=fine,
         seed=seed,
     )

@@ -121,7 +121,7 @@ class Builder:
         return digest(
             {
                 "source": self._job.model_hash,
-                "passes": [p.to_json() for p in passes],
+                "passes": [{**p.to_json(), "version": kind.version} for p, kind in zip(passes, kinds, strict=True)],
                 "calibration": self._job.data_hashes.get("calibration") if calibrated else None,
                 **({"training": self._job.data_hashes.get("training")} if trained else {}),
                 "score": self._scoring() if any(p.name in SCORING for p in passes) else None,
