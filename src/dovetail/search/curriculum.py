@@ -38,6 +38,10 @@ HOPE = 8.0
 """Ways that lose more than so many times as much for what they gain as the best one, before any training, are not trained."""
 NEARLY = 0.8
 """Of the amount that seems needed for a step: smaller ones are not tried, since gains do not grow evenly."""
+NEAR = 2.0
+"""Times the permitted drop within which more training is thought to give the rest back."""
+LAST_TRY = 0.6
+"""Of what is left: for training something smaller, once a step has failed."""
 EASE = 0.5
 """Share of the permitted drop within which a step counts as recovered, so that later steps have room."""
 
@@ -105,6 +109,8 @@ class Curriculum:
         self._budget_s = left_s()
         self._epoch_s = 0.0
         self._least_gain = STEP
+        self._looked_at: list[_Stand] = []
+        self._tried: set[tuple[PassSpec, ...]] = set()
         self.accepted: dict[tuple[PassSpec, ...], float] = {}
         self.current = aim.record
 
@@ -120,9 +126,12 @@ class Curriculum:
         reserve_s = self._budget_s * LAST_SHARE
         while self._left_s() > reserve_s:
             reached = yield from self._step(current, reserve_s)
-            if reached is None:
+            stuck = reached is None
+            reached = reached or (yield from self._smaller(current))
+            if reached is not None:
+                current = self._accept(reached)
+            if stuck:
                 break
-            current = self._accept(reached)
         yield from self._last(current, self._left_s())
 
     def _accept(self, stand: _Stand) -> _Stand:
@@ -132,7 +141,7 @@ class Curriculum:
 
     def _step(self, current: _Stand, reserve_s: float) -> Generator[Proposal, CandidateRecord, _Stand | None]:
         """One step down: the shapes, a short training of each, a long one of the best; ``None`` where it does not recover."""
-        shaped = []
+        shaped, self._looked_at, self._tried = [], [], set()
         for ladder in self._aim.shapes.values():
             found = yield from self._least_that_pays(current, ladder)
             if found is not None:
@@ -140,6 +149,7 @@ class Curriculum:
         least = min(map(self._promise, shaped), default=0.0)
         started = []
         for stand in (s for s in shaped if self._promise(s) <= HOPE * least):
+            self._tried.add(stand.passes)
             trained = yield from self._train(stand, SHORT_SHARE * (self._left_s() - reserve_s))
             if trained is not None:
                 started.append(trained)
@@ -155,9 +165,18 @@ class Curriculum:
             if not self._recovered(best) and share_s >= self._epoch_s:
                 best = (yield from self._train(best, share_s)) or best
         left_s = self._left_s() - reserve_s
-        if best.drop > self._aim.margin and left_s > self._epoch_s:  # a smaller step would not be faster
+        if self._aim.margin < best.drop <= NEAR * self._aim.margin and left_s > self._epoch_s:
             best = (yield from self._train(best, left_s)) or best
         return best if best.drop <= self._aim.margin else None
+
+    def _smaller(self, current: _Stand) -> Generator[Proposal, CandidateRecord, _Stand | None]:
+        """After a step that did not recover: what was looked at for it, loses little, and gains the most; less than a step."""
+        less = [s for s in self._looked_at if s.passes not in self._tried and s.drop <= NEAR * self._aim.margin]
+        best = min((s for s in less if s.cost < current.cost), key=lambda stand: stand.cost, default=None)
+        share_s = LAST_TRY * self._left_s()
+        if best is not None and not self._recovered(best) and share_s >= self._epoch_s:
+            best = (yield from self._train(best, share_s)) or best
+        return best if best is not None and best.drop <= self._aim.margin else None
 
     def _promise(self, stand: _Stand) -> float:
         """Quality lost per logarithm of what is gained, the less the better; losing nothing is as good as the gain is."""
@@ -177,6 +196,7 @@ class Curriculum:
             stand = yield from self._try((*current.passes, shape))
             if stand is None:
                 continue
+            self._looked_at.append(stand)
             gain = math.log(current.cost / max(stand.cost, 1e-300))
             wanted = math.log(self._least_gain)
             if gain >= wanted:
