@@ -28,6 +28,8 @@ LAST_SHARE = 0.3
 """Of the time: for training the best result once more at the end."""
 LONG_SHARE = 0.5
 """Of what is left before that: the most that one step trains its best network for."""
+FAR_SHARE = 0.8
+"""The same, where more than the permitted drop is lost after the short training."""
 CHUNK = 0.4
 """Of a step's training: after so much of it, it ends where the quality is back."""
 SHORT_SHARE = 0.05
@@ -160,8 +162,10 @@ class Curriculum:
             self._least_gain = min(self._least_gain**2, LARGEST_STEP)
             return best
         self._least_gain = STEP
-        long_s = LONG_SHARE * (self._left_s() - reserve_s)
-        for share_s in (CHUNK * long_s, (1.0 - CHUNK) * long_s):
+        left_s = self._left_s() - reserve_s
+        long_s = LONG_SHARE * left_s
+        far = best.drop > self._aim.margin  # one long schedule mends more than short ones one after the other
+        for share_s in (FAR_SHARE * left_s,) if far else (CHUNK * long_s, (1.0 - CHUNK) * long_s):
             if not self._recovered(best) and share_s >= self._epoch_s:
                 best = (yield from self._train(best, share_s)) or best
         left_s = self._left_s() - reserve_s
