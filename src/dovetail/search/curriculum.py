@@ -22,6 +22,8 @@ from dovetail.search.space import Proposal, spec
 
 STEP = 1.10
 """Least gain that a step must bring: processes differ by a few per cent from start to start."""
+LEAST = 1.03
+"""Least gain of something smaller, once a step has failed."""
 LARGEST_STEP = 1.5
 """To which the least gain grows, doubled in its logarithm, while networks recover at once."""
 LAST_SHARE = 0.3
@@ -176,7 +178,7 @@ class Curriculum:
     def _smaller(self, current: _Stand) -> Generator[Proposal, CandidateRecord, _Stand | None]:
         """After a step that did not recover: what was looked at for it, loses little, and gains the most; less than a step."""
         less = [s for s in self._looked_at if s.passes not in self._tried and s.drop <= NEAR * self._aim.margin]
-        best = min((s for s in less if s.cost < current.cost), key=lambda stand: stand.cost, default=None)
+        best = min((s for s in less if LEAST * s.cost <= current.cost), key=lambda stand: stand.cost, default=None)
         share_s = LAST_TRY * self._left_s()
         if best is not None and not self._recovered(best) and share_s >= self._epoch_s:
             best = (yield from self._train(best, share_s)) or best
