@@ -46,6 +46,7 @@ def example(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 @pytest.mark.torch
 def test_the_network_that_is_made_suits_the_job(example: Path) -> None:
     job = described(example / "fit.yaml", example)
