@@ -46,6 +46,9 @@ def improve(fit: Fit, stop: Callable[[], bool]) -> Fit:
             curriculum = Curriculum(aim, lambda: 0.0 if stop() else budget_s - clock.spent_s)
             _Follower(fit, clock, told).follow(curriculum, stop)
             fit.race.extend(_on_trained(fit, aim, curriculum.accepted))
+        if not told.trained and clock.spent_s >= budget_s:
+            what = f"{units.duration(budget_s)} are too short: they were gone before the first epoch began"
+            raise InputError(what, where="train_budget", hint="give more time; without --train, what was found is kept")
     finally:
         fit.builder.on_progress = lambda share, text: None
     return replace(fit, deadline=fit.deadline + time.monotonic() - started)
@@ -162,6 +165,7 @@ class _Follower:
         fit.race.extend([proposal])
         if key in fit.race.records:
             return fit.race.records[key]
+        self._told.trained |= _trained(proposal.recipe)
         row = self._finished.get(key)
         if row is None:
             self._told.begins(_trained(proposal.recipe))
@@ -211,6 +215,7 @@ class _Told:
     def __init__(self, note: Callable[[str], None], budget_s: float, every_s: float = 20.0) -> None:
         self._note, self._budget_s, self._every_s, self._last = note, budget_s, every_s, time.monotonic()
         self._trains, self._sized, self._first = False, False, (0.0, 0.0)
+        self.trained = False
 
     def begins(self, trains: bool) -> None:
         """A trial begins, which trains or does not."""
