@@ -165,7 +165,6 @@ class _Follower:
         fit.race.extend([proposal])
         if key in fit.race.records:
             return fit.race.records[key]
-        self._told.trained |= _trained(proposal.recipe)
         row = self._finished.get(key)
         if row is None:
             self._told.begins(_trained(proposal.recipe))
@@ -173,6 +172,7 @@ class _Follower:
                 record = fit.trials.run(proposal, fit.race)
             fit.journal.add("trial", key, {"record": encode(record), "spent_s": self._clock.tick()})
         else:
+            self._told.trained |= _trained(proposal.recipe)
             record = decode(CandidateRecord, row["record"])
             self._clock.tick(row.get("spent_s"))
         fit.race.tell(record)
@@ -210,6 +210,9 @@ class _Told:
         note: told about the progress.
         budget_s: for all training.
         every_s: seconds between notes.
+
+    Attributes:
+        trained: a trial that trains has begun, or was taken from the journal.
     """
 
     def __init__(self, note: Callable[[str], None], budget_s: float, every_s: float = 20.0) -> None:
@@ -218,9 +221,10 @@ class _Told:
         self.trained = False
 
     def begins(self, trains: bool) -> None:
-        """A trial begins, which trains or does not."""
+        """A trial begins, which trains or does not; only the first that trains is one epoch long for sure."""
         self._first = (0.0, 0.0)
-        self._trains = trains
+        self._trains = trains and not self.trained
+        self.trained |= trains
 
     def __call__(self, share: float, text: str) -> None:
         now = time.monotonic()

@@ -218,7 +218,7 @@ def samples_of(ctx: PassContext, where: str) -> Dataset:
         DataError: there are none.
     """
     if ctx.calibration is None:
-        raise DataError("needs calibration samples to rank blocks", where=where, hint="give data, or name the blocks")
+        raise DataError("needs calibration samples", where=where, hint="give data; prune_blocks can name its blocks instead")
     return ctx.calibration
 
 
