@@ -131,6 +131,12 @@ def test_where_size_is_wanted_steps_are_counted_in_bytes() -> None:
     assert curriculum.accepted
 
 
+def test_nothing_is_trained_once_the_time_is_gone() -> None:
+    world = World(budget_s=0.1)
+    world.run(Curriculum(aim(world), world.left_s))
+    assert world.asked and not any(step.name == "distil" for proposal in world.asked for step in proposal.recipe.passes)
+
+
 def test_the_budget_is_kept() -> None:
     world = World(budget_s=400.0)
     world.run(Curriculum(aim(world), world.left_s))

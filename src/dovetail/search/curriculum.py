@@ -214,6 +214,8 @@ class Curriculum:
 
     def _train(self, stand: _Stand, share_s: float) -> Generator[Proposal, CandidateRecord, _Stand | None]:
         """Trains for about so many seconds; the first training of all tells how long an epoch takes."""
+        if self._left_s() <= 0:
+            return None
         epochs = rounded(share_s / self._epoch_s) if self._epoch_s else 1
         trained = yield from self._try((*stand.passes, spec("distil", epochs=epochs)))
         if trained is None:
