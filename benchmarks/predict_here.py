@@ -29,16 +29,14 @@ import rows
 from numpy.typing import NDArray
 from onnx import numpy_helper, shape_inference
 
-from dovetail.core.calibration import Calibration
 from dovetail.core.estimate import Estimate
 from dovetail.core.profile import Profile
 from dovetail.core.serial import decode, encode
 from dovetail.devices.probe import environment
 from dovetail.measure.child import Child, ChildFailure
 from dovetail.measure.lock import measuring
-from dovetail.pipeline import calibrate
-from dovetail.predict.call_model import call_models
-from dovetail.predict.machine_model import MachineModel
+from dovetail.pipeline import calibrate, probe_traces
+from dovetail.predict.machine_model import MachineModel, learn
 from dovetail.predict.plan_model import plan
 from dovetail.probe_files import forms
 from dovetail.workloads.analyze import analyze
@@ -133,7 +131,7 @@ def measure(folder: Path, rounds: int) -> list[dict[str, Any]]:
     found = {(row["model"], row["setting"], row["round"]): row for row in rows.read(journal)}
     files = list(write_files(folder / "models"))
     with measuring(lambda text: print(text, file=sys.stderr)):
-        for number, setting in itertools.product(range(rounds), calibrate.settings(environment())):
+        for number, setting in itertools.product(range(rounds), probe_traces.settings(environment())):
             fit = [f for f in files if (f[1], f[2]) == (setting.form, setting.format)]
             for name, _, form, path in fit:
                 key = (name, str(setting), number)
@@ -159,7 +157,7 @@ def points(measured: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return found
 
 
-def _measured(path: Path, form: str, setting: calibrate.Setting, folder: Path) -> dict[str, Any] | None:
+def _measured(path: Path, form: str, setting: probe_traces.Setting, folder: Path) -> dict[str, Any] | None:
     repeats = 5 if path.stat().st_size > LARGE_BYTES else 20
     with Child(folder / "logs" / f"{setting.runtime}.log") as child:
         try:
@@ -173,9 +171,8 @@ def _measured(path: Path, form: str, setting: calibrate.Setting, folder: Path) -
     return {"runtime": setting.runtime, "form": setting.form, "options": dict(setting.options), **answer}
 
 
-def judge(calibration: Calibration, measured: Sequence[Mapping[str, Any]], folder: Path) -> list[Judged]:
+def judge(machine: MachineModel, measured: Sequence[Mapping[str, Any]], folder: Path) -> list[Judged]:
     """Predicts every measured point."""
-    machine = MachineModel(calibration)
     plans = {name: plan(analyze(folder / "models" / f"{name}-float.onnx")) for name in {row["model"] for row in measured}}
     found = []
     for row in measured:
@@ -243,15 +240,15 @@ def main() -> int:
     measured = points(taken)
     spread = float(np.median([row["spread"] for row in measured]))
     print(f"the same point in {len({row['round'] for row in taken})} rounds: {spread:.1%} either side, median")
-    found = judge(calibration, measured, options.work)
     started = time.perf_counter()
-    models_fitted = call_models(calibration)
+    learned = learn(calibration)
     fit_s = time.perf_counter() - started
+    found = judge(MachineModel(learned), measured, options.work)
     figures = {way: errors(found, way) for way in ("built", "planned")}
     for way, shown in figures.items():
         show(way, shown)
     config = {"models": len({item.model for item in found}), "settings": len({item.setting for item in found})}
-    extra = {"spread": spread, "calibration_s": calibration.seconds, "fit_s": fit_s, "runtimes": len(models_fitted)}
+    extra = {"spread": spread, "calibration_s": calibration.seconds, "fit_s": fit_s, "runtimes": len(learned.calls)}
     rows.append("predict_here", config, {**figures, **extra, "points": [encode(item) for item in found]})
     return 0
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import math
 import os
 import resource
 import signal
@@ -31,6 +32,9 @@ from dovetail.core.workload import Workload
 
 _STARTED = time.perf_counter()
 PROGRESS_S = 1.0
+_PROFILE_S = 0.25
+"""Of profiled calls of a network that is traced, but :data:`_FEWEST_REPEATS` at least."""
+_FEWEST_REPEATS = 4
 
 
 class Worker:
@@ -238,7 +242,11 @@ class Worker:
     def do_trace(
         self, path: str, format: str, runtime: str, options: dict[str, Any], repeats: int, seconds: float
     ) -> dict[str, Any]:
-        """Times and profiles a model on feeds of its own; nothing stays loaded."""
+        """Times and profiles a model on feeds of its own; nothing stays loaded.
+
+        ``repeats`` calls are profiled at most, of long calls as many as take a fraction of a second; ``seconds`` go to warming
+        up, and as many to timed calls.
+        """
         from dovetail.measure.timing import block, warm_up
 
         session = plugins.runtime(runtime).build(Model(path=Path(path), format=format), options)
@@ -246,7 +254,7 @@ class Worker:
             feeds = _random_feeds(session)
             warm_up(session.run, [feeds], limit_s=seconds)
             timed = block(session.run, [feeds], seconds)
-            profile = session.profile(feeds, repeats)
+            profile = session.profile(feeds, min(repeats, max(_FEWEST_REPEATS, math.ceil(_PROFILE_S / timed.typical_s))))
         finally:
             session.close()
         return {"call_s": timed.typical_s, "profile": encode(profile)}

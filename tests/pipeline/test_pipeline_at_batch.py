@@ -16,6 +16,7 @@ from dovetail.core.profile import KernelTime
 from dovetail.devices.probe import environment
 from dovetail.pipeline.at_batch import analyzed_at
 from dovetail.pipeline.predicting import _needs, calibrated_device, predict_on
+from dovetail.predict.machine_model import learn
 from dovetail.predict.op_table import op_table
 
 
@@ -66,7 +67,7 @@ def test_what_a_model_takes_of_a_calibrated_machine_is_told_wherever_that_stands
     )
     board = replace(environment(), cpu="a board", memory_bytes=4e9, fingerprint="elsewhere")
     made = Calibration(environment=board, date="2026-01-01", traces=(trace,), rates={"memory_bytes_per_s": 1e10})
-    device = calibrated_device(made)
+    device = calibrated_device(learn(made))
     assert device.peak_flop_per_s["fp32"].value == pytest.approx(2 * 64 * 56 * 56 * 64 * 9 / 1e-3)
     table = op_table(analyzed_at(relu(tmp_path / "model.onnx", "n"), {}, 4))
     found = _needs(table, device, "float", 4)

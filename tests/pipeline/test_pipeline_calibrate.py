@@ -14,11 +14,11 @@ from dovetail.core.errors import InputError
 from dovetail.core.recipe import PassSpec, Recipe, freeze
 from dovetail.core.serial import encode
 from dovetail.devices.probe import environment
-from dovetail.pipeline import calibrate
+from dovetail.pipeline import calibrate, probe_traces
 from dovetail.pipeline.forecast import ModelForecast, ignored, machine_model
 from dovetail.pipeline.predicting import predict_built, predict_here
 from dovetail.pipeline.probing import describe_machine
-from dovetail.predict.machine_model import MachineModel
+from dovetail.predict.machine_model import learn
 from dovetail.probe_files import ProbeFile
 from dovetail.report.machine import render_machine
 from dovetail.workloads.analyze import analyze
@@ -30,8 +30,8 @@ def calibrated(tmp_path_factory):
     folder = tmp_path_factory.mktemp("calibration")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DOVETAIL_LOCK", str(folder / "measure.lock"))
-        patch.setattr(calibrate, "BLOCK_S", 0.01)
-        patch.setattr(calibrate, "REPEATS", 5)
+        patch.setattr(probe_traces, "BLOCK_S", 0.01)
+        patch.setattr(probe_traces, "REPEATS", 5)
         found = calibrate.calibrate(folder, lambda share, text: None, budget_s=60)
     return folder, found
 
@@ -55,8 +55,8 @@ def test_every_setting_is_measured_and_a_second_call_goes_on(calibrated, monkeyp
 def test_a_real_network_is_predicted_in_every_calibrated_setting(calibrated, shared_data):
     _, found = calibrated
     model = shared_data / "mlperf_tiny" / "resnet8_cifar10.onnx"
-    rows = predict_here(model, {}, found)
-    assert len(rows) == len(MachineModel(found).settings)
+    rows = predict_here(model, {}, learn(found))
+    assert len(rows) == len(learn(found).plans)
     assert [row.latency_s.value for row in rows] == sorted(row.latency_s.value for row in rows)
     assert all(1e-6 < row.latency_s.low <= row.latency_s.value <= row.latency_s.high for row in rows)
 
@@ -66,7 +66,7 @@ def test_a_real_network_is_predicted_in_every_calibrated_setting(calibrated, sha
 def test_a_built_network_is_predicted_from_the_kernels_it_executes(calibrated, shared_data, runtime):
     _, found = calibrated
     model = shared_data / "cifar10_resnets" / "resnet20_cifar10.onnx"
-    built = predict_built(model, runtime, {"threads": 1}, found)
+    built = predict_built(model, runtime, {"threads": 1}, learn(found))
     convolutions = [kernel for kernel in built.kernels if "conv" in kernel.kind.lower()]
     assert len(convolutions) == 19
     assert len(built.estimate.kernels_s) == len(built.kernels)
@@ -186,7 +186,7 @@ def test_optimize_says_that_it_ignores_a_calibration(dovetail, digits, environme
 
 
 def test_networks_without_a_trace_are_counted_with_their_reason(tmp_path, digits):
-    setting = calibrate.Setting(runtime="onnxruntime", form="float", format="onnx", options={"threads": 1})
+    setting = probe_traces.Setting(runtime="onnxruntime", form="float", format="onnx", options={"threads": 1})
     (tmp_path / "text.onnx").write_text("no model")
 
     def file(network, path="", failure=""):
@@ -197,24 +197,41 @@ def test_networks_without_a_trace_are_counted_with_their_reason(tmp_path, digits
         file("broken", tmp_path / "text.onnx"),
         file("good", digits / "digits.onnx"),
     ]
-    journal = calibrate._Journal(tmp_path / "traces.jsonl")
-    started = time.monotonic()
-    limits = calibrate._Limits(deadline=started + 100, end=started + 100)
-    found = calibrate._profile_all(setting, files, journal, limits, tmp_path, lambda: None)
-    assert list(journal.of(setting)) == ["good"]
+    journal = probe_traces.Journal(tmp_path / "traces.jsonl")
+
+    def visited(files, seconds):
+        return probe_traces.visit_all([setting], files, journal, time.monotonic() + seconds, tmp_path, lambda share, text: None)
+
+    found = visited(files, 10)
+    assert journal.get(setting, "good") and [trace.network for trace in journal.traces] == ["good"]
     assert [one.network for one in found] == ["absent", "broken"] and {one.setting for one in found} == {str(setting)}
     assert found[0].reason == "nothing in it can be quantised" and found[1].reason
-    limits = calibrate._Limits(deadline=started, end=started + 100)
-    late = calibrate._profile_all(setting, [file("late", digits / "digits.onnx")], journal, limits, tmp_path, lambda: None)
-    assert [(one.network, one.reason) for one in late] == [("late", calibrate.OUT_OF_TIME)]
+    late = visited([file("late", digits / "digits.onnx")], 0)
+    assert [(one.network, one.reason) for one in late] == [("late", probe_traces.OUT_OF_TIME)]
+
+
+def test_a_network_is_visited_in_all_settings_before_the_next_one_is():
+    chosen = [
+        probe_traces.Setting(runtime="r", form=form, format="onnx", options={"threads": threads})
+        for form in ("float", "int8")
+        for threads in (2, 1)
+    ]
+    files = [
+        ProbeFile(network=f"{kind}{number}", kind=kind, form=form, format="onnx", path="p")
+        for kind in ("a", "b")
+        for number in (0, 1)
+        for form in ("float", "int8")
+    ]
+    turns = [file.network for _, file in probe_traces._in_turn(chosen, files)]
+    assert turns == [name for name in ("a0", "a1", "b0", "b1") for _ in chosen]
 
 
 def test_what_a_calibration_lacks_is_shown_by_setting_and_reason():
     left_out = [LeftOut(setting="litert, int8, 2 threads", network=f"n{i}", reason="no such operator") for i in range(3)]
-    left_out.append(LeftOut(setting="litert, int8, 2 threads", network="late", reason=calibrate.OUT_OF_TIME))
+    left_out.append(LeftOut(setting="litert, int8, 2 threads", network="late", reason=probe_traces.OUT_OF_TIME))
     made = Calibration(environment=environment(), date="2026-01-01", traces=(), left_out=tuple(left_out))
     out = io.StringIO()
     render_machine(describe_machine(), made, Console(file=out, width=100))
     line = next(line for line in out.getvalue().splitlines() if line.startswith("litert, int8"))
     assert "4 networks" in line and "3 × no such operator" in line
-    assert f"1 × {calibrate.OUT_OF_TIME}" in " ".join(out.getvalue().split())
+    assert f"1 × {probe_traces.OUT_OF_TIME}" in " ".join(out.getvalue().split())

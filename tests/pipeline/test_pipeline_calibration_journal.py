@@ -15,6 +15,7 @@ from dovetail.core.serial import encode
 from dovetail.devices.probe import environment
 from dovetail.pipeline import calibrate
 from dovetail.pipeline.forecast import unlike
+from dovetail.pipeline.probe_traces import Journal
 
 TRACE = Trace(
     network="resnet", kind="resnet", form="float", runtime="onnxruntime", options={"threads": 1}, threads=1, call_s=1e-3,
@@ -24,13 +25,13 @@ TRACE = Trace(
 
 def test_a_line_that_was_cut_short_costs_one_trace_and_no_later_run(tmp_path: Path) -> None:
     path = tmp_path / "traces.jsonl"
-    calibrate._Journal(path).add(TRACE)
+    Journal(path).add(TRACE)
     with path.open("a") as file:
         file.write(json.dumps(encode(TRACE))[:-20])
     for name in ("mobilenet", "transformer"):
-        journal = calibrate._Journal(path)
+        journal = Journal(path)
         journal.add(replace(TRACE, network=name))
-    assert [trace.network for trace in calibrate._Journal(path).traces] == ["resnet", "mobilenet", "transformer"]
+    assert [trace.network for trace in Journal(path).traces] == ["resnet", "mobilenet", "transformer"]
 
 
 @pytest.mark.parametrize("document", [{"schema": 1}, {"schema": 1, "traces": [1]}, {"schema": 1, "date": 5, "traces": None}])

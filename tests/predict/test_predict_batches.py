@@ -14,7 +14,7 @@ from dovetail.core.measurement import Environment
 from dovetail.core.profile import KernelTime
 from dovetail.core.source import Source, SourceKind
 from dovetail.core.workload import Op, Workload
-from dovetail.predict.machine_model import MachineModel
+from dovetail.predict.machine_model import MachineModel, learn
 from dovetail.predict.plan_model import plan
 from dovetail.predict.spread import BATCH_WIDENS, widened
 
@@ -55,7 +55,7 @@ def true_s(kernels: tuple[KernelTime, ...], batch: int) -> float:
 def machine() -> MachineModel:
     found = traces(30)
     workloads = {trace.network: workload(trace.kernels) for trace in found}
-    return MachineModel(Calibration(environment=PC, date="2026-01-01", traces=tuple(found), workloads=workloads))
+    return MachineModel(learn(Calibration(environment=PC, date="2026-01-01", traces=tuple(found), workloads=workloads)))
 
 
 def width(found: Estimate) -> float:

@@ -8,9 +8,9 @@ from probe_kernels import conv, network, relu, traces
 
 from dovetail.core.profile import Kernel
 from dovetail.core.source import Source, SourceKind
-from dovetail.predict.call_model import CallModel
-from dovetail.predict.kernel_model import KernelModel
-from dovetail.predict.kernel_work import work
+from dovetail.predict.call_model import CallModel, learn_calls
+from dovetail.predict.kernel_model import KernelModel, label, learn_kernels
+from dovetail.predict.kernel_work import logarithms, work
 
 SOURCE = Source(kind=SourceKind.DERIVED, ref="made for a test")
 
@@ -46,7 +46,10 @@ def test_a_kernel_without_shapes_still_counts_as_something():
 def learned():
     rng = np.random.default_rng(1)
     kernels = [kernel for _ in range(20) for kernel in network(rng)]
-    return KernelModel(kernels, [str(index // 12) for index in range(len(kernels))])
+    works = [work(kernel) for kernel in kernels]
+    labels = [label(*pair) for pair in zip(kernels, works, strict=True)]
+    times = np.array([kernel.time_s for kernel in kernels])
+    return KernelModel(learn_kernels(labels, logarithms(works), times, np.arange(len(kernels)) // 12))
 
 
 def test_times_of_shapes_that_were_not_measured(learned):
@@ -68,7 +71,7 @@ def test_no_kernels_take_no_time(learned):
 
 
 def test_calls_of_unseen_networks_lie_in_their_intervals():
-    model = CallModel(traces(30), SOURCE)
+    model = CallModel(learn_calls(traces(30))[0], SOURCE)
     unseen = traces(40, seed=9)
     errors, inside = [], 0
     for trace in unseen:
@@ -80,14 +83,14 @@ def test_calls_of_unseen_networks_lie_in_their_intervals():
 
 
 def test_the_parts_of_a_call_add_up():
-    model = CallModel(traces(20), SOURCE)
+    model = CallModel(learn_calls(traces(20))[0], SOURCE)
     found = model.predict(traces(1, seed=5)[0].kernels)
     assert found.overhead_s > 0
     assert sum(found.kernels_s) + found.overhead_s == pytest.approx(found.latency_s.value)
 
 
 def test_more_kernels_never_take_less():
-    model = CallModel(traces(20), SOURCE)
+    model = CallModel(learn_calls(traces(20))[0], SOURCE)
     kernels = traces(1, seed=5)[0].kernels
     times = [model.predict(kernels[:count]).latency_s.value for count in range(2, len(kernels) + 1, 2)]
     assert times == sorted(times)

@@ -353,6 +353,21 @@ def test_profile_names_every_operator(name: str, dtype: str, shared_data: Path) 
     assert slowest.kind == "CONV_2D" and profile.kernel_s > 0
 
 
+def test_profile_times_two_of_many_operators_that_are_alike(tmp_path: Path) -> None:
+    graph, rng = Graph(), np.random.default_rng(0)
+    x = graph.tensor(1, 64)
+    y = x
+    for _ in range(4):
+        weights = graph.constant(rng.normal(size=(64, 64)).astype(np.float32))
+        y = graph.add(OPS.FULLY_CONNECTED, [y, weights, -1], 1, 64, table="FullyConnectedOptions")
+    session = load(graph.save(tmp_path / "m.tflite", {"x": x}, {"y": y}))
+    profile = session.profile({"x": np.ones((1, 64), np.float32)}, repeats=5)
+    assert profile is not None
+    times = [kernel.time_s for kernel in profile.kernels]
+    assert len(times) == 4 and times[2] == times[3] == pytest.approx((times[0] + times[1]) / 2)
+    assert len({kernel.name for kernel in profile.kernels}) == 4
+
+
 def test_profile_takes_other_sizes_tokens_and_plain_kernels(tmp_path: Path) -> None:
     case = CASES["mlp"]()
     session = load(save(case, tmp_path).path, xnnpack=False)

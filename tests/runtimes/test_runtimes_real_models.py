@@ -6,7 +6,9 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper
 
 from dovetail.core.errors import InputError, ModelError
 from dovetail.core.protocols import Feeds, Model, Runtime
@@ -120,6 +122,25 @@ def test_openvino_profile_names_kernels_and_what_was_fused(shared_data: Path) ->
     assert len(convolutions) == 9
     assert all(kernel.implementation and kernel.dtype == "f32" for kernel in convolutions)
     assert any(len(kernel.sources) > 1 for kernel in convolutions)
+
+
+@pytest.mark.parametrize("precision", ["f32", "bf16"])
+def test_openvino_profile_leaves_out_what_ran_once_when_the_model_was_compiled(precision: str, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    weights = [helper.make_tensor("w", TensorProto.FLOAT, (512, 256), rng.normal(size=512 * 256).astype(np.float32))]
+    nodes = [
+        helper.make_node("Transpose", ["w"], ["turned"], perm=[1, 0]),
+        helper.make_node("MatMul", ["x", "turned"], ["y"]),
+    ]
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [32, size]) for name, size in (("x", 256), ("y", 512)))
+    proto = helper.make_model(helper.make_graph(nodes, "g", [x], [y], weights), opset_imports=[helper.make_opsetid("", 17)])
+    proto.ir_version = 8
+    onnx.save(proto, str(tmp_path / "m.onnx"))
+    session = OpenVino().build(Model(path=tmp_path / "m.onnx"), {"threads": 1, "precision": precision})
+    profile = session.profile({"x": np.ones((32, 256), np.float32)}, repeats=5)
+    assert profile is not None
+    assert "FullyConnected" in profile.by_kind()
+    assert not any(kernel.outputs and kernel.outputs[0] in ((512, 256), (256, 512)) for kernel in profile.kernels)
 
 
 def test_openvino_reads_its_own_format(shared_data: Path, tmp_path: Path) -> None:

@@ -122,6 +122,23 @@ def test_after_a_step_that_fails_something_smaller_is_trained() -> None:
     assert [sum(amount(step) for step in passes) for passes in curriculum.accepted][:1] == [1]
 
 
+def test_what_nearly_recovers_gets_one_long_schedule_instead_of_several() -> None:
+    world = World(budget_s=300.0, epoch_s=12.0)
+    world.gain, world.cost, world.half = 1.12, 0.018, 6.0
+    curriculum = Curriculum(aim(world), world.left_s)
+    world.run(curriculum)
+    assert curriculum.accepted
+    epochs = [world.epochs(step) for step in world.asked[-1].recipe.passes if step.name == "distil"]
+    assert len(epochs) == 2 and epochs[0] == 1 and epochs[1] * world.epoch_s > 0.6 * world.budget_s
+
+
+def test_what_has_lost_everything_is_not_trained() -> None:
+    world = World(budget_s=300.0)
+    world.cost = 0.6
+    world.run(Curriculum(aim(world), world.left_s))
+    assert not any(step.name == "distil" for proposal in world.asked for step in proposal.recipe.passes)
+
+
 def test_where_size_is_wanted_steps_are_counted_in_bytes() -> None:
     world = World(budget_s=1200.0)
     world.gain = 1.0  # no block makes it faster

@@ -41,7 +41,7 @@ def command(
 ) -> None:
     """Predict latency and throughput with an interval: here from a calibration, elsewhere from published measurements."""
     from dovetail.core.serial import encode
-    from dovetail.pipeline import predicting
+    from dovetail.pipeline import predicting, probing
     from dovetail.report import predicted
 
     shapes = dict(common.shape(text) for text in shape or [])
@@ -55,7 +55,9 @@ def command(
         else:
             predicted.render_device(found, common.console())
         return
-    known = predicting.calibration_of_this_machine(calibration)
+    told = common.progress(json, None)
+    known = predicting.calibration_of_this_machine(calibration, probing.shown(told, "learn from the calibration"))
+    told.close()
     if runtime is None:
         rows = predicting.predict_here(model, shapes, known, precision=precision, threads=threads, batch=batch)
         if json:

@@ -15,7 +15,7 @@ SCHEMA = 2
 """Of the file."""
 READ = (1, 2)
 """Versions of the file that are read. The first had no graphics processors, and is otherwise the same."""
-TRACE_SCHEMA = 1
+TRACE_SCHEMA = 2
 """Of the traces alone."""
 
 

@@ -19,6 +19,8 @@ _OPSET = 17
 _IR_VERSION = 8
 _MOST_FLOP = 1.2e9
 """Of one network, so that none takes longer than some tens of milliseconds."""
+_MOST_FLOP_WHOLE = 4.5e9
+"""Of one as deep as those in use: what it works on does not stay in the caches from one layer to the next."""
 _SEED = 7
 
 
@@ -174,15 +176,16 @@ def networks() -> Iterator[ProbeNetwork]:
             if number < count:
                 name = f"{kind}-{number}"
                 rng = np.random.default_rng([_SEED, zlib.crc32(name.encode())])
-                yield ProbeNetwork(name=name, kind=kind, proto=_limited(build, rng))
+                most = _MOST_FLOP_WHOLE if kind.startswith("whole") else _MOST_FLOP
+                yield ProbeNetwork(name=name, kind=kind, proto=_limited(build, rng, most))
 
 
-def _limited(build: Callable[[Net], Sequence[str]], rng: np.random.Generator) -> onnx.ModelProto:
+def _limited(build: Callable[[Net], Sequence[str]], rng: np.random.Generator, most_flop: float) -> onnx.ModelProto:
     """A network that is not too large: drawn again until it is."""
     while True:
         net = Net(rng)
         outputs = build(net)
-        if net.flop <= _MOST_FLOP:
+        if net.flop <= most_flop:
             return net.finish(*outputs)
 
 
@@ -326,9 +329,7 @@ def _branches(net: Net) -> Sequence[str]:
             x = net.activate(net.normalise(x), "Relu")
         n, channels, height, width = net.shape(x)
         if net.pick(0, 1) and channels % 4 == 0:
-            x = net.activate(net.conv(x, channels, 3, 1, groups=4), "Relu")
-            shuffled = net.transpose(net.reshape(x, n, 4, channels // 4, height, width), 0, 2, 1, 3, 4)
-            x = net.reshape(shuffled, n, channels, height, width)
+            x = _shuffled(net, net.activate(net.conv(x, channels, 3, 1, groups=4), "Relu"), 4)
         elif height > 7:
             x = net.pool(x, str(net.rng.choice(["MaxPool", "AveragePool"])))
     return [net.head(x)]
@@ -390,16 +391,99 @@ def _elementwise(net: Net) -> Sequence[str]:
     return [net.node("ReduceMean", [soft], (1, size + 2, size + 2), axes=[3], keepdims=0)]
 
 
+def _moves(net: Net) -> Sequence[str]:
+    """What moves and normalises whole activations of the size that they have in networks for photographs."""
+    channels, size = (64, 56) if net.pick(0, 1) else (net.pick(96, 192), 28)
+    size, channels = (112, channels // 2) if net.pick(0, 0, 1) else (size, channels)
+    x = net.activate(net.normalise(net.input(1, channels, size, size)), "Relu")
+    x = net.node("LRN", [x], net.shape(x), size=5)
+    x = net.pool(x, "MaxPool", 3, 1, 1)
+    x = _shuffled(net, x, net.pick(2, 4))
+    pooled = net.pool(x, str(net.rng.choice(["AveragePool", "MaxPool"])), 3, 1, 1)
+    x = net.concat(x, pooled)
+    x = net.activate(net.normalise(x), str(net.rng.choice(["Relu", "Sigmoid"])))
+    x = net.pool(x, "MaxPool", net.pick(2, 3), 2)
+    x = _shuffled(net, x, 4)
+    half = net.shape(x)[1] // 2
+    starts, ends, axes = (net.constant(np.array([value], np.int64)) for value in (0, half, 1))
+    part = net.node("Slice", [x, starts, ends, axes], (1, half, *net.shape(x)[2:]))
+    last = net.transpose(net.pool(net.node("LRN", [part], net.shape(part), size=3), "AveragePool"), 0, 2, 3, 1)
+    return [net.node("Softmax", [last], net.shape(last), axis=-1)]
+
+
+def _shuffled(net: Net, x: str, groups: int) -> str:
+    """Channels of several groups, one of each in turn; as ShuffleNet has it."""
+    n, channels, height, width = net.shape(x)
+    parts = net.transpose(net.reshape(x, n, groups, channels // groups, height, width), 0, 2, 1, 3, 4)
+    return net.reshape(parts, n, channels, height, width)
+
+
+def _whole_residual(net: Net) -> Sequence[str]:
+    """A whole ResNet for photographs, in few blocks."""
+    x = net.activate(net.conv(net.input(1, 3, 224, 224), 64, 7, 2), "Relu")
+    x = net.pool(x, "MaxPool", 3, 2, 1)
+    for stage, channels in enumerate((256, 512, 1024, 2048)):
+        for number in range(1 + stage % 2):
+            stride = 2 if number == 0 and stage else 1
+            y = net.activate(net.conv(x, channels // 4, 1), "Relu")
+            y = net.activate(net.conv(y, channels // 4, 3, stride), "Relu")
+            y = net.conv(y, channels, 1)
+            shortcut = x if number else net.conv(x, channels, 1, stride)
+            x = net.activate(net.like("Add", y, shortcut), "Relu")
+    return [net.head(x, 1000)]
+
+
+def _whole_mobile(net: Net) -> Sequence[str]:
+    """A whole MobileNet."""
+    size, act = net.pick(160, 192, 224), str(net.rng.choice(["Relu6", "HardSwish"]))
+    x = net.activate(net.conv(net.input(1, 3, size, size), 32, 3, 2), act)
+    for stride, given in ((1, 16), (2, 24), (1, 24), (2, 40), (1, 40), (2, 80), (1, 80), (2, 160), (1, 160)):
+        inner = net.shape(x)[1] * net.pick(3, 4, 6)
+        y = net.activate(net.conv(x, inner, 1), act)
+        y = net.activate(net.conv(y, inner, net.pick(3, 3, 5), stride, groups=inner), act)
+        y = net.conv(_squeeze(net, y) if net.pick(0, 0, 1) else y, given, 1)
+        x = net.like("Add", x, y) if net.shape(x) == net.shape(y) else y
+    return [net.head(net.activate(net.conv(x, 960, 1), act), 1000)]
+
+
+def _whole_joined(net: Net) -> Sequence[str]:
+    """A whole DenseNet, in few layers: everything that came before is normalised again in each."""
+    x = net.activate(net.conv(net.input(1, 3, 192, 192), 64, 7, 2), "Relu")
+    x = net.pool(x, "MaxPool", 3, 2, 1)
+    for layers in (3, 4, 3):
+        for _ in range(layers):
+            y = net.conv(net.activate(net.normalise(x), "Relu"), 128, 1)
+            x = net.concat(x, net.conv(net.activate(net.normalise(y), "Relu"), 32, 3))
+        x = net.conv(net.activate(net.normalise(x), "Relu"), net.shape(x)[1] // 2, 1)
+        x = net.pool(x, "AveragePool")
+    return [net.head(x, 1000)]
+
+
+def _whole_transformer(net: Net) -> Sequence[str]:
+    """A whole sentence encoder, in few layers."""
+    tokens, width = net.pick(64, 96, 197), net.pick(256, 320, 512)
+    x = net.input(1, tokens, width)
+    for _ in range(3):
+        x = _normalised(net, net.like("Add", x, _attention(net, x, 8)))
+        x = _normalised(net, net.like("Add", x, net.dense(net.activate(net.dense(x, 4 * width), "Gelu"), width)))
+    return [x]
+
+
 KINDS: dict[str, tuple[Callable[[Net], Sequence[str]], int]] = {
-    "residual": (_residual, 7),
-    "mobile": (_mobile, 7),
-    "transformer": (_transformer, 5),
-    "plain": (_plain, 5),
+    "residual": (_residual, 6),
+    "whole_residual": (_whole_residual, 1),
+    "mobile": (_mobile, 5),
+    "whole_mobile": (_whole_mobile, 1),
+    "transformer": (_transformer, 4),
+    "whole_transformer": (_whole_transformer, 1),
+    "plain": (_plain, 4),
     "branches": (_branches, 4),
-    "dense": (_dense, 7),
-    "large": (_large, 3),
-    "elementwise": (_elementwise, 3),
-    "decoder": (_decoder, 4),
-    "sequence": (_sequence, 3),
+    "whole_joined": (_whole_joined, 1),
+    "dense": (_dense, 5),
+    "large": (_large, 2),
+    "moves": (_moves, 4),
+    "elementwise": (_elementwise, 2),
+    "decoder": (_decoder, 3),
+    "sequence": (_sequence, 2),
 }
 """What a network resembles → how it is made, and how many there are."""

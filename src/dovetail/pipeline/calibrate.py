@@ -7,76 +7,27 @@ import shutil
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
-from typing import Any
 
-from dovetail import plugins
-from dovetail.core.calibration import READ, SCHEMA, TRACE_SCHEMA, Calibration, LeftOut, Trace
+from dovetail.core.calibration import READ, SCHEMA, TRACE_SCHEMA, Calibration, LeftOut
 from dovetail.core.errors import DovetailError, InputError
 from dovetail.core.gpu import GpuCalibration
-from dovetail.core.json_lines import resume
 from dovetail.core.measurement import Environment
-from dovetail.core.profile import Profile
-from dovetail.core.recipe import Scalar, digest
+from dovetail.core.recipe import digest
 from dovetail.core.serial import decode, encode
 from dovetail.core.workload import Workload
 from dovetail.devices.probe import environment
 from dovetail.measure.child import Child, ChildFailure
 from dovetail.measure.lock import measuring
+from dovetail.pipeline.probe_traces import START_LIMIT_S, Journal, settings, visit_all, without_old
 from dovetail.probe_files import ProbeFile
 
 BUDGET_S = 280.0
-"""Of the whole, so that it stays below five minutes."""
+"""Of what is measured, so that it stays below five minutes with what is learned from it."""
 FILE = "calibration.json"
-REPEATS = 20
-LITERT_REPEATS = 6
-"""LiteRT's operators are cut out and timed one by one, each several times over in a call."""
-BLOCK_S = 0.08
-"""Of timed calls of one network, after as long to warm up."""
-_LEFT_OUT = frozenset({"null", "torch"})
-"""Runtimes that are not calibrated: the null runtime computes nothing, and torch compiles for seconds a model."""
-NO_KERNELS = "the runtime does not tell what it executes"
-OUT_OF_TIME = "its turn did not come in time"
-_START_LIMIT_S = 120.0
-_MEMORY_LIMIT_BYTES = 4e9
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Setting:
-    """One way to run the networks."""
-
-    runtime: str
-    form: str
-    format: str
-    options: Mapping[str, Scalar]
-
-    def __str__(self) -> str:
-        shown = [str(value) if key != "threads" else f"{value} threads" for key, value in self.options.items()]
-        return ", ".join([self.runtime, self.form, *shown])
-
-
-def settings(machine: Environment) -> list[Setting]:
-    """Every installed runtime in float and int8, at one thread and at all, and in its low precisions at all threads."""
-    found = []
-    for name in plugins.names("dovetail.runtimes"):
-        runtime = plugins.runtime(name)
-        if name in _LEFT_OUT or runtime.missing():
-            continue
-        kind = "litert" if "litert" in runtime.formats else "onnx"
-        low = [k.choices for k in runtime.knobs(machine) if k.name == "precision"]
-        precisions = [value for choices in low for value in choices if value in ("bf16", "f16")]
-        for threads in dict.fromkeys((machine.cores, 1)):
-            for form in ("float", "int8"):
-                found.append(Setting(runtime=name, form=form, format=kind, options={"threads": threads}))
-            for value in precisions:
-                options: dict[str, Scalar] = {"threads": threads, "precision": value}
-                found.append(Setting(runtime=name, form="float", format=kind, options=options))
-    return found
 
 
 def calibrate(folder: Path, progress: Callable[[float, str], None], *, budget_s: float = BUDGET_S) -> Calibration:
@@ -85,28 +36,19 @@ def calibrate(folder: Path, progress: Callable[[float, str], None], *, budget_s:
     Args:
         folder: keeps the traces that are finished; the same call goes on where it was stopped.
         progress: called with the share done and what is being done.
-        budget_s: seconds in all, once no other measurement runs. Settings share it; each takes as many networks as fit its
-            share.
+        budget_s: seconds in all, once no other measurement runs.
 
     Raises:
         DovetailError: the probe networks cannot be made, or nothing could be measured; an older calibration stays as it is.
     """
     machine = environment()
-    chosen = settings(machine)
-    journal = _Journal(folder / f"traces-{digest([encode(machine), TRACE_SCHEMA])[:12]}.jsonl")
+    journal = Journal(folder / f"traces-{digest([encode(machine), TRACE_SCHEMA])[:12]}.jsonl")
     with measuring(lambda text: progress(0.0, text)), work_folder() as work:
         started = time.monotonic()
-        end = started + budget_s
         progress(0.0, "memory and disk")
         measured = _rates(machine, folder, work)
         files, workloads = _probe_files(work, progress)
-        left_out: list[LeftOut] = []
-        for number, setting in enumerate(chosen):
-            now = time.monotonic()
-            limits = _Limits(deadline=now + max(0.0, end - now) / (len(chosen) - number), end=end)
-            suitable = [f for f in files if (f.form, f.format) == (setting.form, setting.format)]
-            tell = partial(progress, number / len(chosen), str(setting))
-            left_out += _profile_all(setting, suitable, journal, limits, work, tell)
+        left_out = visit_all(settings(machine), files, journal, started + budget_s, work, progress)
     if not journal.traces:
         hint = "calibrate again when the machine has less to do"
         raise DovetailError(f"nothing was measured within {budget_s:.0f} s: {_commonest(left_out)}", hint=hint)
@@ -160,35 +102,10 @@ def load(path: Path) -> Calibration:
         known = " or ".join(map(str, READ))
         raise InputError(f"a calibration of schema {schema}, not {known}", where=str(path), hint="calibrate again")
     try:
-        traces = [_without_old(trace) for trace in document.get("traces", ())]
+        traces = [without_old(trace) for trace in document.get("traces", ())]
         return decode(Calibration, {**document, "traces": traces, "schema": SCHEMA})
     except (TypeError, ValueError, AttributeError) as error:
         raise InputError(f"no calibration can be read from it: {error}", where=str(path)) from error
-
-
-def _without_old(trace: Mapping[str, Any]) -> dict[str, Any]:
-    """A trace as it was written, without what traces once held."""
-    return {key: value for key, value in trace.items() if key != "io_bytes"}
-
-
-class _Journal:
-    """Finished traces, a line each."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self.traces = [decode(Trace, _without_old(row)) for row in resume(path)]
-
-    def of(self, setting: Setting) -> dict[str, Trace]:
-        """Network → its trace in a setting."""
-        wanted = (setting.runtime, setting.form, dict(setting.options))
-        return {t.network: t for t in self.traces if (t.runtime, t.form, dict(t.options)) == wanted}
-
-    def add(self, trace: Trace) -> None:
-        """Files one."""
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(encode(trace)) + "\n")
-        self.traces.append(trace)
 
 
 @contextmanager
@@ -201,19 +118,11 @@ def work_folder() -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Limits:
-    """On the clock of ``time.monotonic``: from ``deadline`` on nothing more is begun, at ``end`` what runs is stopped."""
-
-    deadline: float
-    end: float
-
-
 def _rates(machine: Environment, folder: Path, work: Path) -> dict[str, float]:
     """Of memory and disk; none where the disk cannot be tried."""
     with Child(work / "rates.log") as child:
         try:
-            answer = child.call("rates", timeout_s=_START_LIMIT_S, threads=machine.cores, folder=str(folder))
+            answer = child.call("rates", timeout_s=START_LIMIT_S, threads=machine.cores, folder=str(folder))
         except ChildFailure:
             return {}
     found: dict[str, float] = answer["rates"]
@@ -232,47 +141,3 @@ def _probe_files(work: Path, progress: Callable[[float, str], None]) -> tuple[li
     except ChildFailure as failure:
         raise DovetailError(f"the probe networks cannot be made: {failure.outcome.reason}", where=str(work)) from failure
     return files, workloads
-
-
-def _profile_all(
-    setting: Setting, files: Sequence[ProbeFile], journal: _Journal, limits: _Limits, work: Path, tell: Callable[[], None]
-) -> list[LeftOut]:
-    """Profiles one network after the other until the time is up; returns those that have no trace, with the reason."""
-    reasons = {file.network: file.failure for file in files if not file.path}
-    finished = journal.of(setting)
-    rest = iter([file for file in files if file.path and file.network not in finished])
-    while (file := next(rest, None)) is not None and time.monotonic() < limits.deadline:
-        with Child(work / f"{setting.runtime}.log", memory_limit_bytes=_MEMORY_LIMIT_BYTES) as child:
-            while file is not None and time.monotonic() < limits.deadline:
-                tell()
-                try:
-                    journal.add(_trace(child, setting, file, limits.end))
-                except ChildFailure as failure:
-                    reasons[file.network] = failure.outcome.reason
-                    if not child.alive:
-                        break
-                file = next(rest, None)
-    finished = journal.of(setting)
-    reasons |= {name: NO_KERNELS for name, trace in finished.items() if not trace.kernels}
-    lacking = [file.network for file in files if file.network in reasons or file.network not in finished]
-    return [LeftOut(setting=str(setting), network=name, reason=reasons.get(name, OUT_OF_TIME)) for name in lacking]
-
-
-
-def _trace(child: Child, setting: Setting, file: ProbeFile, end: float) -> Trace:
-    left = max(1.0, end - time.monotonic())
-    answer = child.call(
-        "trace", timeout_s=min(_START_LIMIT_S, left), path=file.path, format=file.format, runtime=setting.runtime,
-        options=dict(setting.options), repeats=LITERT_REPEATS if setting.format == "litert" else REPEATS, seconds=BLOCK_S,
-    )  # fmt: skip
-    profile = decode(Profile, answer["profile"])
-    return Trace(
-        network=file.network,
-        kind=file.kind,
-        form=setting.form,
-        runtime=setting.runtime,
-        options=setting.options,
-        threads=profile.threads,
-        call_s=float(answer["call_s"]),
-        kernels=tuple(replace(kernel, sources=()) for kernel in profile.kernels),
-    )

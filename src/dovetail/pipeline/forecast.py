@@ -14,6 +14,7 @@ from dovetail.core.measurement import Environment
 from dovetail.core.recipe import Recipe, Scalar
 from dovetail.core.workload import Workload
 from dovetail.pipeline import calibrate
+from dovetail.pipeline.learned import learned
 from dovetail.predict.machine_model import MachineModel, Setting, setting
 from dovetail.predict.plan_model import Plan, plan
 from dovetail.search.race import TUNE_WITHIN
@@ -97,10 +98,10 @@ def machine_model(folder: Path, machine: Environment) -> MachineModel | None:
     if not path.exists():
         return None
     try:
-        calibration = calibrate.load(path)
+        found = learned(path, folder)
     except InputError:
         return None
-    return MachineModel(calibration) if calibration.traces and not unlike(calibration, machine) else None
+    return MachineModel(found) if found.calls and not unlike(found.calibration, machine) else None
 
 
 def ignored(folder: Path, machine: Environment) -> str:
@@ -109,7 +110,7 @@ def ignored(folder: Path, machine: Environment) -> str:
     if not path.exists():
         return ""
     try:
-        why = unlike(calibrate.load(path), machine)
+        why = unlike(learned(path, folder).calibration, machine)
         why = f"it is of {why}" if why else ""
     except InputError as error:
         why = error.what

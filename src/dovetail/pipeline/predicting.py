@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -27,9 +26,10 @@ from dovetail.pipeline.at_batch import analyzed_at
 from dovetail.pipeline.calibrated_gpus import calibrated_gpu
 from dovetail.pipeline.describe import cache_folder, calibration_folder, timing_conditions
 from dovetail.pipeline.forecast import threads_of, unlike
+from dovetail.pipeline.learned import learned
+from dovetail.predict.best_rates import best_rates
 from dovetail.predict.call_model import CallEstimate
-from dovetail.predict.kernel_work import work
-from dovetail.predict.machine_model import MachineModel, Setting
+from dovetail.predict.machine_model import Learned, MachineModel, Setting
 from dovetail.predict.op_table import OpTable, op_table
 from dovetail.predict.plan_model import plan
 from dovetail.predict.predict import predict
@@ -81,30 +81,37 @@ class BuiltForecast:
     notes: tuple[str, ...] = ()
 
 
-def calibration_of_this_machine(file: Path | None = None) -> Calibration:
-    """The stored calibration, or one from a file, of whatever machine.
+def calibration_of_this_machine(
+    file: Path | None = None, progress: Callable[[float, str], None] = lambda share, text: None
+) -> Learned:
+    """What was learned from the stored calibration, or from one in a file, of whatever machine.
+
+    Args:
+        file: of a calibration; this machine's by default.
+        progress: called where it has to be learned first: once for each calibration.
 
     Raises:
         InputError: there is none, or it was made on another machine or with other libraries and no file was named.
     """
-    path = file or calibration_folder(cache_folder()) / calibrate.FILE
+    folder = calibration_folder(cache_folder())
+    path = file or folder / calibrate.FILE
     if file is None and not path.exists():
         hint = "dovetail devices probe --calibrate takes up to five minutes; or name a --device of the catalogue"
         raise InputError("this machine is not calibrated", hint=hint)
-    found = calibrate.load(path)
-    if file is None and (why := unlike(found, environment())):
+    found = learned(path, folder, progress)
+    if file is None and (why := unlike(found.calibration, environment())):
         hint = "calibrate again, or give the file with --calibration to predict that machine"
         raise InputError(f"the calibration is of {why}", where=str(path), hint=hint)
-    if not found.traces:
+    if not found.calls:
         hint = "dovetail devices probe --calibrate --device cpu; or name a calibrated --device"
-        raise InputError("the processor is not calibrated, a GPU alone", where=str(path), hint=hint)
+        raise InputError("the processor is not calibrated, or on too few networks", where=str(path), hint=hint)
     return found
 
 
 def predict_here(
     model: Path,
     shapes: Mapping[str, list[int]],
-    calibration: Calibration,
+    known: Learned,
     *,
     precision: str | None = None,
     threads: int | None = None,
@@ -115,7 +122,7 @@ def predict_here(
     Args:
         model: an ONNX or LiteRT file.
         shapes: input name → shape.
-        calibration: of the machine.
+        known: learned from the machine's calibration.
         precision: only this one: ``float``, ``int8`` or a runtime's own name for one (``bf16``).
         threads: only this number.
         batch: samples a call; by default as many as the shapes, else the model, say.
@@ -124,14 +131,14 @@ def predict_here(
         ModelError: the model cannot be read.
         InputError: nothing was calibrated at that precision and number of threads, or shapes or model say another batch.
     """
-    machine = MachineModel(calibration)
+    machine = MachineModel(known)
     chosen = [key for key in machine.settings if _wanted(key, precision, threads)]
     if not chosen:
-        known = sorted({_precision(key) for key in machine.settings}), sorted({_threads_of(key) for key in machine.settings})
-        hint = f"calibrated: {', '.join(known[0])}; threads {', '.join(map(str, known[1]))}"
+        precisions, counts = {_precision(key) for key in machine.settings}, {_threads_of(key) for key in machine.settings}
+        hint = f"calibrated: {', '.join(sorted(precisions))}; threads {', '.join(map(str, sorted(counts)))}"
         raise InputError(f"nothing is calibrated at {precision or 'any precision'}, {threads or 'any'} threads", hint=hint)
     workload = analyzed_at(model, shapes, batch)
-    wanted, device, table = plan(workload), calibrated_device(calibration), op_table(workload)
+    wanted, device, table = plan(workload), calibrated_device(known), op_table(workload)
     needs = {name: _needs(table, device, name, workload.batch) for name in map(_precision, chosen)}
     found = [
         Forecasted(
@@ -184,16 +191,16 @@ def predict_on(
     return predict(table, chosen, setting) if measured is None else predict(table, chosen, setting, [measured[1]])
 
 
-def calibrated_device(calibration: Calibration) -> Device:
+def calibrated_device(known: Learned) -> Device:
     """The processor that was calibrated, wherever it stands, with its memory and the rates that it reached."""
-    made = calibration.environment
+    calibration, made = known.calibration, known.calibration.environment
     source = Source(kind=SourceKind.MEASURED, ref="the calibrated machine's kernel", date=calibration.date[:10])
     memory = Fact(value=made.memory_bytes, source=source) if made.memory_bytes > 0 else None
     plain = Device(
         name=made.cpu, vendor="", kind=Kind.CPU, memory=(Memory(name="DRAM", capacity_bytes=memory),),
         cores=Fact(value=float(made.cores), source=source),
     )  # fmt: skip
-    return with_rates(plain, calibration)
+    return with_rates(plain, calibration, known.best_rates)
 
 
 def _needs(table: OpTable, device: Device, precision: str, batch: int) -> Prediction:
@@ -225,7 +232,7 @@ def _threads_of(key: Setting) -> int:
 
 
 def predict_built(
-    model: Path, runtime: str, options: Mapping[str, Scalar], calibration: Calibration, *, batch: int = 1
+    model: Path, runtime: str, options: Mapping[str, Scalar], known: Learned, *, batch: int = 1
 ) -> BuiltForecast:
     """What a runtime makes of a model, and how long that will take. The runtime builds it and executes one call at most.
 
@@ -233,7 +240,7 @@ def predict_built(
         InputError: no such runtime, one that was not calibrated at that number of threads, a model that it cannot build, or a
             calibration of another machine: what is built here are the kernels of this one.
     """
-    if why := unlike(calibration, environment()):
+    if why := unlike(known.calibration, environment()):
         what = f"the calibration is of {why}; a runtime builds what suits this machine"
         raise InputError(what, where="--runtime", hint="without --runtime nothing is built, and that machine is predicted")
     chosen = plugins.runtime(runtime)
@@ -253,39 +260,23 @@ def predict_built(
     if answer["kernels"] is None:
         raise InputError(f"{runtime} does not tell what it executes", where="--runtime")
     kernels = tuple(decode(Kernel, kernel) for kernel in answer["kernels"])
-    threads = threads_of(runtime, options, calibration.environment.cores)
+    threads = threads_of(runtime, options, known.calibration.environment.cores)
     try:
-        estimate = MachineModel(calibration).built(runtime, threads, kernels, batch=batch)
+        estimate = MachineModel(known).built(runtime, threads, kernels, batch=batch)
     except KeyError:
-        known = sorted({f"{t.runtime} at {t.threads}" for t in calibration.traces})
+        pairs = sorted(f"{name} at {count}" for name, count in known.calls)
         what = f"{runtime} was not calibrated at {threads} threads"
-        raise InputError(what, where="--threads", hint=f"calibrated: {', '.join(known)}") from None
+        raise InputError(what, where="--threads", hint=f"calibrated: {', '.join(pairs)}") from None
     notes = _batch_notes(batch)
     return BuiltForecast(recipe=recipe, threads=threads, kernels=kernels, estimate=estimate, notes=notes)
 
 
-def rates(calibration: Calibration) -> dict[str, float]:
-    """Best rates that any kernel of the calibration reached: FLOP/s by numeric type, bytes/s of what only moves data."""
-    best: dict[str, float] = {}
-    for trace in calibration.traces:
-        for kernel in trace.kernels:
-            if kernel.time_s < RATE_FROM_S:
-                continue
-            found = work(kernel)
-            moves = found.family == "move"
-            name = "moved_bytes_per_s" if moves else f"{kernel.dtype}_flop_per_s"
-            rate = (found.read_bytes + found.written_bytes if moves else found.flop) / kernel.time_s
-            if math.isfinite(rate):
-                best[name] = max(best.get(name, 0.0), rate)
-    return best
-
-
-def with_rates(device: Device, calibration: Calibration | None) -> Device:
-    """This machine with what its calibration reached as peaks; unknown peaks stay unknown without one."""
+def with_rates(device: Device, calibration: Calibration | None, best: Mapping[str, float] | None = None) -> Device:
+    """A machine with what its calibration reached as peaks, from its traces if not given; without one peaks stay unknown."""
     if calibration is None:
         return device
     source = Source(kind=SourceKind.MEASURED, ref="best kernel of the calibration", date=calibration.date[:10])
-    found = rates(calibration)
+    found = best_rates(calibration) if best is None else best
     peaks: dict[str, Fact] = {}
     for name, dtype in _PEAKS.items():
         value = found.get(f"{name}_flop_per_s", 0.0)
@@ -307,6 +298,3 @@ _PEAKS = {
     "u8": "int8", "i8": "int8", "int8": "int8", "uint8": "int8",
 }  # fmt: skip
 """Runtimes' names of numeric types → those of peaks."""
-
-RATE_FROM_S = 5e-5
-"""Shorter kernels are not told precisely enough for a rate."""

@@ -17,6 +17,7 @@ from dovetail.devices.sensors import sensors
 from dovetail.devices.topology import limits, topology
 from dovetail.pipeline import calibrate, calibrate_gpu
 from dovetail.pipeline.describe import cache_folder, calibration_folder
+from dovetail.pipeline.learned import learned
 from dovetail.report.progress import Progress
 
 CPU = "cpu"
@@ -57,15 +58,16 @@ def calibrate_here(progress: Progress, *, device: str | None = None, fresh: bool
         shutil.rmtree(folder, ignore_errors=True)
     left = calibrate.BUDGET_S
     if device is not None and device != CPU:
-        calibrate_gpu.calibrate_gpu(folder, device, _shown(progress, device))
+        calibrate_gpu.calibrate_gpu(folder, device, shown(progress, f"calibrate {device}"))
     elif device is None and has_gpu():
         try:
-            calibrate_gpu.calibrate_gpu(folder, FIRST_GPU, _shown(progress, FIRST_GPU))
+            calibrate_gpu.calibrate_gpu(folder, FIRST_GPU, shown(progress, f"calibrate {FIRST_GPU}"))
             left -= calibrate_gpu.BUDGET_S
         except InputError as error:
             progress.note(f"the GPU is not calibrated: {error.what}")
     if device in (None, CPU):
-        calibrate.calibrate(folder, _shown(progress, "processor"), budget_s=left)
+        calibrate.calibrate(folder, shown(progress, "calibrate processor"), budget_s=left)
+        learned(folder / calibrate.FILE, folder, shown(progress, "learn from it"))
     return calibrate.load(folder / calibrate.FILE)
 
 
@@ -74,15 +76,18 @@ def has_gpu(root: Path = ROOT, nvml: Callable[[], Nvml] = library) -> bool:
     return bool(graphics(nvml).gpus) or read_text(root / "proc/driver/nvidia/version") is not None
 
 
-def _shown(progress: Progress, what: str) -> Callable[[float, str], None]:
-    progress.stage(f"calibrate {what}", 100)
-    shown = 0
+def shown(progress: Progress, stage: str) -> Callable[[float, str], None]:
+    """Shares of a stage as steps of it; the stage begins when the first is told."""
+    done: int | None = None
 
     def tell(share: float, text: str) -> None:
-        nonlocal shown
-        done = int(100 * share)
-        progress.advance(done - shown, text)
-        shown = done
+        nonlocal done
+        if done is None:
+            progress.stage(stage, 100)
+            done = 0
+        now = int(100 * share)
+        progress.advance(now - done, text)
+        done = now
 
     return tell
 

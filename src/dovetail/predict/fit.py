@@ -14,7 +14,9 @@ _LOSS_SCALE = 0.25
 """Error of the logarithm from which a point counts less than by its square."""
 
 
-def positive_sum(terms: Floats, measured: Floats, prior: Floats | None = None, strength: float = 0.05) -> Floats:
+def positive_sum(
+    terms: Floats, measured: Floats, prior: Floats | None = None, strength: float = 0.05, start: Floats | None = None
+) -> Floats:
     """Weights ``w ≥ 0`` for which ``terms·w`` comes closest to ``measured``, in the logarithm and with outliers held down.
 
     Args:
@@ -22,16 +24,17 @@ def positive_sum(terms: Floats, measured: Floats, prior: Floats | None = None, s
         measured: ``[n]``, above zero.
         prior: ``[k]`` weights to stay near, where the points say nothing.
         strength: of that wish, per weight, in units of one point.
+        start: ``[k]`` weights that are close already.
     """
     usual = np.maximum(terms.mean(axis=0), 1e-300)
-    start = prior if prior is not None else _start(terms / measured[:, None])
     least = _SMALL * measured.min() / usual
-    first = np.log(np.maximum(start, least))
+    wanted = np.log(np.maximum(prior if prior is not None else _start(terms / measured[:, None]), least))
+    first = wanted if start is None else np.log(np.maximum(start, least))
     logs = np.log(measured)
 
     def errors(theta: Floats) -> Floats:
         fitted = np.log(terms @ np.exp(theta)) - logs
-        return np.asarray(np.concatenate([fitted, np.sqrt(strength) * (theta - first)]))
+        return np.asarray(np.concatenate([fitted, np.sqrt(strength) * (theta - wanted)]))
 
     def slopes(theta: Floats) -> Floats:
         parts = terms * np.exp(theta)

@@ -6,16 +6,17 @@ Rasmussen & Williams, *Gaussian Processes for Machine Learning* (2006), algorith
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg
 
-from dovetail.core.profile import Kernel, KernelTime
+from dovetail.core.profile import Kernel
 from dovetail.predict.fit import positive_sum
-from dovetail.predict.kernel_work import features, work
+from dovetail.predict.kernel_work import Work, logarithms, work
 
 Floats = NDArray[np.float64]
 
@@ -23,6 +24,8 @@ SHORTEST_S = 2e-7
 """Profilers' clocks do not tell shorter times apart."""
 _FEWEST = 6
 """Kernels of one kind that a roofline of its own needs."""
+_FEWEST_SCALED = 2
+"""Kernels of one kind that the roofline around it is scaled to."""
 _ENOUGH = 200
 """Kernels that a roofline is fitted to."""
 _WIDTHS = (1.5, 3.0, 6.0)
@@ -31,8 +34,8 @@ _MOST = 1000
 """Kernels that a process is made of: its cost grows with their cube."""
 _CHOOSE_FROM = 250
 """Kernels by which length scale and correlation are chosen."""
-_NOISE = 0.08
-"""Least relative error of a single measured kernel."""
+_NOISE = 0.2
+"""Relative error of a single measured kernel: the same one a minute later, on a shared host (measured: 10 % to 30 %)."""
 _BETWEEN = (0.0, 0.4, 0.8)
 """Correlations between kinds of kernels that are tried."""
 
@@ -52,105 +55,169 @@ class Label:
         return (full, (self.kind, self.dtype), (self.family, self.dtype), (self.family,), ())
 
 
-def label(kernel: Kernel) -> Label:
-    """Of one kernel."""
-    return Label(kind=kernel.kind, dtype=kernel.dtype, implementation=kernel.implementation, family=work(kernel).family)
-
-
-class KernelModel:
-    """Learned from the kernels of one runtime at one number of threads.
-
-    Args:
-        kernels: with their measured times; at least one.
-        groups: of each kernel: the network that it was measured in; of one network, repeats are left out.
-        like: a model whose choice of length scale and correlation is taken; ``None`` chooses.
-
-    Attributes:
-        chosen: length scale and correlation.
-    """
-
-    def __init__(self, kernels: Sequence[KernelTime], groups: Sequence[str], like: KernelModel | None = None) -> None:
-        labels, x = [label(kernel) for kernel in kernels], features(kernels)
-        times = np.maximum(np.array([kernel.time_s for kernel in kernels]), SHORTEST_S)
-        self._roofs = _roofs(labels, x, times)
-        residual = np.log(times) - np.log(self._floor(labels, x))
-        kept = _apart(labels, x, groups)
-        self._labels, self._x = [labels[i] for i in kept], x[kept]
-        self._residual = residual[kept]
-        self._scale = max(0.15, float(np.std(self._residual)))
-        # Clocks of whole microseconds tell short kernels badly.
-        self._noise = np.hypot(_NOISE, SHORTEST_S / times[kept])
-        square = _square(self._x, self._x)
-        self._codes = _Codes(self._labels)
-        agree = self._codes.agree(self._labels)
-        self.chosen: tuple[float, float] = like.chosen if like else self._chosen(square, agree)
-        self._process: _Process = self._fit(square, agree, *self.chosen)
-
-    def predict(self, kernels: Sequence[Kernel]) -> tuple[Floats, Floats]:
-        """Seconds of each kernel, and the standard deviation of their natural logarithm; both ``[n]``."""
-        return self.predict_work([label(kernel) for kernel in kernels], features(kernels))
-
-    def predict_work(self, labels: Sequence[Label], x: Floats) -> tuple[Floats, Floats]:
-        """The same from labels and features, ``[n, 8]``."""
-        if not labels:
-            return np.zeros(0), np.zeros(0)
-        process = self._process
-        cross = self._covariance(_square(x, self._x), self._codes.agree(labels), process.width, process.between)
-        solved = linalg.solve_triangular(process.factor, cross.T, lower=True, check_finite=False)
-        variance = np.maximum(self._scale**2 - (solved**2).sum(axis=0), 0.0) + _NOISE**2
-        return self._floor(labels, x) * np.exp(cross @ process.alpha), np.sqrt(variance)
-
-    def _chosen(self, square: Floats, agree: Sequence[NDArray[np.bool_]]) -> tuple[float, float]:
-        """Length scale and correlation under which some of the kernels are likeliest."""
-        some = slice(None, None, -(-len(square) // _CHOOSE_FROM))
-        part = square[some, some], [pairs[some, some] for pairs in agree]
-        tried = [self._fit(*part, width, between, some) for width in _WIDTHS for between in _BETWEEN]
-        best = max(tried, key=lambda process: process.likelihood)
-        return best.width, best.between
-
-    def _fit(
-        self,
-        square: Floats,
-        agree: Sequence[NDArray[np.bool_]],
-        width: float,
-        between: float,
-        part: slice = slice(None),
-    ) -> _Process:
-        """One choice, for all kernels or for a part of them."""
-        residual = self._residual[part]
-        covariance = self._covariance(square, agree, width, between) + np.diag(self._noise[part] ** 2)
-        factor = linalg.cholesky(covariance, lower=True, check_finite=False)
-        alpha = linalg.cho_solve((factor, True), residual, check_finite=False)
-        likelihood = -0.5 * float(residual @ alpha) - float(np.log(np.diag(factor)).sum())
-        return _Process(width=width, between=between, factor=factor, alpha=alpha, likelihood=likelihood)
-
-    def _covariance(self, square: Floats, agree: Sequence[NDArray[np.bool_]], width: float, between: float) -> Floats:
-        """1 for the same code, ``between`` shared out over kinds and families that agree; less with distance."""
-        alike = (1 - between) * agree[0] + between / 2 * agree[1] + between / 2 * agree[2]
-        return np.asarray(self._scale**2 * alike * np.exp(-0.5 / width**2 * square))
-
-    def _floor(self, labels: Sequence[Label], x: Floats) -> Floats:
-        """Seconds by the roofline of the narrowest group that has one."""
-        found = [next(self._roofs[level] for level in item.levels() if level in self._roofs) for item in labels]
-        return np.asarray(np.maximum((_terms(x) * np.array(found)).sum(axis=1), SHORTEST_S))
+def label(kernel: Kernel, counted: Work | None = None) -> Label:
+    """Of one kernel, whose work may be counted already."""
+    family = (counted or work(kernel)).family
+    # A product that also activates its results is the same code.
+    kind = kernel.kind.removeprefix("Fused")
+    return Label(kind=kind, dtype=kernel.dtype, implementation=kernel.implementation, family=family)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Process:
-    """One choice of length scale and of correlation between kinds, fitted."""
+class Choice:
+    """What is chosen by likelihood.
+
+    Attributes:
+        width: length scale, in units of ln over all features together.
+        between: correlation between kinds of kernels.
+    """
 
     width: float
     between: float
-    factor: Floats
-    alpha: Floats
-    likelihood: float
 
 
-def _apart(labels: Sequence[Label], x: Floats, groups: Sequence[str]) -> NDArray[np.intp]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LearnedKernels:
+    """What a :class:`KernelModel` knows: enough to make it again without learning.
+
+    Attributes:
+        roofs: group of kernels → seconds per unit of each term of a roofline.
+        labels: of the kernels that it was learned from; ``x`` their features ``[n, 8]``.
+        residual: natural logarithm of measured over the roofline, ``[n]``; ``noise`` its standard deviation.
+        scale: standard deviation of the residuals.
+    """
+
+    roofs: Mapping[tuple[str, ...], Floats]
+    labels: tuple[Label, ...]
+    x: Floats
+    residual: Floats
+    noise: Floats
+    scale: float
+    choice: Choice
+
+
+def learn_kernels(
+    labels: Sequence[Label],
+    x: Floats,
+    times: Floats,
+    traces: NDArray[np.intp],
+    like: LearnedKernels | None = None,
+) -> LearnedKernels:
+    """Learns from the kernels of one runtime at one number of threads.
+
+    Args:
+        labels: of the kernels; at least one.
+        x: their features, ``[n, 8]``.
+        times: measured seconds, ``[n]``.
+        traces: number of the trace that each was measured in; of one trace, repeats are left out.
+        like: learned from more of the same kernels: its choice is taken, and its rooflines are where the fits start.
+    """
+    times = np.maximum(times, SHORTEST_S)
+    roofs = _roofs(labels, x, times, like.roofs if like else {})
+    residual = np.log(times) - np.log(_floor(roofs, labels, x))
+    kept = _apart(labels, x, traces)
+    found = LearnedKernels(
+        roofs=roofs,
+        labels=tuple(labels[i] for i in kept),
+        x=x[kept],
+        residual=residual[kept],
+        # Clocks of whole microseconds tell short kernels badly.
+        noise=np.hypot(_NOISE, SHORTEST_S / times[kept]),
+        scale=max(0.15, float(np.std(residual[kept]))),
+        choice=like.choice if like else Choice(width=_WIDTHS[0], between=0.0),
+    )
+    return found if like else replace(found, choice=_chosen(found))
+
+
+def _chosen(learned: LearnedKernels) -> Choice:
+    """The choice under which some of the kernels are likeliest."""
+    some = slice(None, None, -(-len(learned.x) // _CHOOSE_FROM))
+    part = replace(
+        learned, labels=learned.labels[some], x=learned.x[some], residual=learned.residual[some], noise=learned.noise[some]
+    )
+    alike = _Alike(part)
+    tried = [Choice(width=width, between=between) for width in _WIDTHS for between in _BETWEEN]
+    return max(tried, key=lambda choice: _likelihood(part, alike.own(choice)))
+
+
+def _likelihood(learned: LearnedKernels, covariance: Floats) -> float:
+    factor = linalg.cholesky(covariance, lower=True, check_finite=False)
+    alpha = linalg.cho_solve((factor, True), learned.residual, check_finite=False)
+    return -0.5 * float(learned.residual @ alpha) - float(np.log(np.diag(factor)).sum())
+
+
+class KernelModel:
+    """Times of kernels of one runtime at one number of threads."""
+
+    def __init__(self, learned: LearnedKernels) -> None:
+        self.learned = learned
+        self._alike = _Alike(learned)
+
+    @cached_property
+    def _process(self) -> tuple[Floats, Floats]:
+        """Factor of the covariance, and the weights of the residuals."""
+        factor = linalg.cholesky(self._alike.own(self.learned.choice), lower=True, check_finite=False)
+        return factor, linalg.cho_solve((factor, True), self.learned.residual, check_finite=False)
+
+    def predict(self, kernels: Sequence[Kernel]) -> tuple[Floats, Floats]:
+        """Seconds of each kernel, and the standard deviation of their natural logarithm; both ``[n]``."""
+        works = [work(kernel) for kernel in kernels]
+        return self.predict_work([label(*pair) for pair in zip(kernels, works, strict=True)], logarithms(works))
+
+    def seconds(self, labels: Sequence[Label], x: Floats) -> Floats:
+        """Times alone, from labels and features ``[n, 8]``: quicker than with deviations."""
+        if not labels:
+            return np.zeros(0)
+        cross = self._alike.others(labels, x, self.learned.choice)
+        return np.asarray(_floor(self.learned.roofs, labels, x) * np.exp(cross @ self._process[1]))
+
+    def predict_work(self, labels: Sequence[Label], x: Floats) -> tuple[Floats, Floats]:
+        """Times and deviations from labels and features, ``[n, 8]``."""
+        if not labels:
+            return np.zeros(0), np.zeros(0)
+        factor, alpha = self._process
+        cross = self._alike.others(labels, x, self.learned.choice)
+        solved = linalg.solve_triangular(factor, cross.T, lower=True, check_finite=False)
+        variance = np.maximum(self.learned.scale**2 - (solved**2).sum(axis=0), 0.0) + _NOISE**2
+        return _floor(self.learned.roofs, labels, x) * np.exp(cross @ alpha), np.sqrt(variance)
+
+
+class _Alike:
+    """Covariances of the residuals of kernels: 1 for the same code, less for other code and with distance."""
+
+    def __init__(self, learned: LearnedKernels) -> None:
+        self._learned = learned
+        self._codes = _Codes(learned.labels)
+
+    @cached_property
+    def _between_own(self) -> tuple[list[NDArray[np.bool_]], Floats]:
+        return self._codes.agree(self._learned.labels), _square(self._learned.x, self._learned.x)
+
+    def own(self, choice: Choice) -> Floats:
+        """``[n, n]`` of the kernels that it was learned from, with noise."""
+        return np.asarray(self._covariance(*self._between_own, choice) + np.diag(self._learned.noise**2))
+
+    def others(self, labels: Sequence[Label], x: Floats, choice: Choice) -> Floats:
+        """``[m, n]`` of other kernels with them."""
+        return self._covariance(self._codes.agree(labels), _square(x, self._learned.x), choice)
+
+    def _covariance(self, agree: Sequence[NDArray[np.bool_]], square: Floats, choice: Choice) -> Floats:
+        between = choice.between
+        alike = (1 - between) * agree[0] + between / 2 * agree[1] + between / 2 * agree[2]
+        return np.asarray(self._learned.scale**2 * alike * np.exp(-0.5 / choice.width**2 * square))
+
+
+def _floor(roofs: Mapping[tuple[str, ...], Floats], labels: Sequence[Label], x: Floats) -> Floats:
+    """Seconds by the roofline of the narrowest group that has one."""
+    narrowest = {item: next(roofs[level] for level in item.levels() if level in roofs) for item in set(labels)}
+    return np.asarray(np.maximum((_terms(x) * np.array([narrowest[item] for item in labels])).sum(axis=1), SHORTEST_S))
+
+
+def _apart(labels: Sequence[Label], x: Floats, traces: NDArray[np.intp]) -> NDArray[np.intp]:
     """Indices of kernels that differ from one another, at most :data:`_MOST`: repeats teach little and cost much."""
     first: dict[tuple[object, ...], int] = {}
-    for index, (item, row, group) in enumerate(zip(labels, np.round(x * 4).astype(int), groups, strict=True)):
-        first.setdefault((item, group, row.tobytes()), index)
+    for index, (item, row, trace) in enumerate(zip(labels, np.round(x * 4).astype(int), traces.tolist(), strict=True)):
+        first.setdefault((item, trace, row.tobytes()), index)
     kept = np.array(list(first.values()), dtype=np.intp)
     if len(kept) > _MOST:
         kept = np.sort(np.random.default_rng(0).choice(kept, _MOST, replace=False))
@@ -191,18 +258,40 @@ def _terms(x: Floats) -> Floats:
     return np.concatenate([np.ones((len(x), 1)), np.exp(x[:, :4])], axis=1)
 
 
-def _roofs(labels: Sequence[Label], x: Floats, times: Floats) -> dict[tuple[str, ...], Floats]:
-    """Group → seconds per unit of each term, never negative, fitted in the logarithm, near that of all kernels."""
+def _roofs(
+    labels: Sequence[Label], x: Floats, times: Floats, starts: Mapping[tuple[str, ...], Floats]
+) -> dict[tuple[str, ...], Floats]:
+    """Group → seconds per unit of each term, never negative, fitted in the logarithm.
+
+    From the widest group to the narrowest: each stays near the roofline of the group around it, scaled to its own kernels. Of
+    few kernels only that scale is taken.
+    """
     members: dict[tuple[str, ...], list[int]] = {}
+    around: dict[tuple[str, ...], tuple[str, ...]] = {}
     for index, item in enumerate(labels):
-        for level in item.levels():
+        levels = item.levels()
+        for level, wider in zip(levels, (*levels[1:], ()), strict=True):
             members.setdefault(level, []).append(index)
+            around[level] = wider
     raw = _terms(x)
     step = -(-len(times) // _ENOUGH)
-    general = positive_sum(raw[::step], times[::step])
-    found = {}
-    for level, rows in members.items():
-        if level and len(rows) >= _FEWEST:
+    found: dict[tuple[str, ...], Floats] = {(): positive_sum(raw[::step], times[::step], start=starts.get(()))}
+    for level in sorted(members, key=len):
+        rows = members[level]
+        if level and len(rows) >= _FEWEST_SCALED:
+            near = found[_nearest(level, around, found)]
+            prior = near * np.exp(np.median(np.log(times[rows] / np.maximum(raw[rows] @ near, SHORTEST_S))))
             some = rows[:: -(-len(rows) // _ENOUGH)]
-            found[level] = positive_sum(raw[some], times[some], general)
-    return {**found, (): general}
+            few = len(rows) < _FEWEST
+            found[level] = prior if few else positive_sum(raw[some], times[some], prior, start=starts.get(level))
+    return found
+
+
+def _nearest(
+    level: tuple[str, ...], around: Mapping[tuple[str, ...], tuple[str, ...]], found: Mapping[tuple[str, ...], Floats]
+) -> tuple[str, ...]:
+    """The narrowest wider group that has a roofline."""
+    wider = around[level]
+    while wider not in found:
+        wider = around[wider]
+    return wider

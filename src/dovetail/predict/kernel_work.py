@@ -71,13 +71,8 @@ def work(kernel: Kernel) -> Work:
     )  # fmt: skip
 
 
-def features(kernels: Sequence[Kernel]) -> Floats:
-    """``[n, 8]`` natural logarithms of :data:`FEATURES`, each at least of one."""
-    return logarithms([work(kernel) for kernel in kernels])
-
-
 def logarithms(works: Sequence[Work]) -> Floats:
-    """The same of work that is counted already."""
+    """``[n, 8]`` natural logarithms of :data:`FEATURES`, each at least of one."""
     rows = [[getattr(item, name) for name in FEATURES] for item in works]
     return np.log(np.maximum(np.array(rows, dtype=np.float64).reshape(len(rows), len(FEATURES)), 1.0))
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from functools import cached_property
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -12,8 +11,10 @@ from dovetail.core.calibration import Calibration, Trace
 from dovetail.core.estimate import Estimate
 from dovetail.core.profile import Kernel
 from dovetail.core.recipe import Scalar
-from dovetail.predict.call_model import CallEstimate, CallModel, enough, source_of
-from dovetail.predict.plan_model import Plan, PlanModel, plan
+from dovetail.core.source import Source, SourceKind
+from dovetail.predict.best_rates import best_rates
+from dovetail.predict.call_model import CallEstimate, CallModel, LearnedCalls, enough, learn_calls
+from dovetail.predict.plan_model import LearnedPlans, Plan, PlanModel, learn_plans, plan
 from dovetail.predict.spread import BATCH_WIDENS, FEWEST, conformal, widened
 
 FEWEST_SHARED = FEWEST
@@ -22,33 +23,78 @@ Setting = tuple[str, str, tuple[tuple[str, Scalar], ...]]
 """Runtime, form and options in the order of their names."""
 
 
-class MachineModel:
-    """Learns what it is asked for, once.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Learned:
+    """What was learned from a calibration.
 
-    Args:
-        calibration: of the machine.
+    Attributes:
+        calls: (runtime, threads) → what its kernels and calls take.
+        plans: setting → (threads, what calls of models take that are not built).
+        calibration: without its traces and workloads.
+        best_rates: see :func:`dovetail.predict.best_rates.best_rates`.
     """
 
-    def __init__(self, calibration: Calibration) -> None:
-        self._source = source_of(calibration)
-        self._calibration = calibration
-        self._traces: dict[Setting, list[Trace]] = {}
-        for trace in calibration.traces:
-            if trace.kernels:
-                self._traces.setdefault(setting(trace.runtime, trace.form, trace.options), []).append(trace)
-        self._traces = {key: traces for key, traces in self._traces.items() if enough(traces)}
+    calls: Mapping[tuple[str, int], LearnedCalls]
+    plans: Mapping[Setting, tuple[int, LearnedPlans]]
+    calibration: Calibration
+    best_rates: Mapping[str, float]
+
+    @property
+    def source(self) -> Source:
+        """What estimates rest on."""
+        return _source(self.calibration)
+
+
+def learn(calibration: Calibration, progress: Callable[[float, str], None] = lambda share, text: None) -> Learned:
+    """Learns all that a calibration can tell: seconds of work.
+
+    Args:
+        calibration: of a machine.
+        progress: called with the share done, and with what comes next.
+    """
+    traces: dict[Setting, list[Trace]] = {}
+    for trace in calibration.traces:
+        if trace.kernels:
+            traces.setdefault(setting(trace.runtime, trace.form, trace.options), []).append(trace)
+    traces = {key: found for key, found in traces.items() if enough(found)}
+    together: dict[tuple[str, int], list[Setting]] = {}
+    for key, found in traces.items():
+        together.setdefault((key[0], found[0].threads), []).append(key)
+    workloads = {name: plan(workload) for name, workload in calibration.workloads.items()}
+    calls: dict[tuple[str, int], LearnedCalls] = {}
+    plans: dict[Setting, tuple[int, LearnedPlans]] = {}
+    for number, ((runtime, threads), keys) in enumerate(together.items()):
+        progress(number / len(together), f"learning {runtime}, {threads} thread{'s' * (threads != 1)}")
+        calls[runtime, threads], cross = learn_calls([trace for key in keys for trace in traces[key]])
+        model = CallModel(calls[runtime, threads], _source(calibration)).kernels
+        for key in keys:
+            if enough([trace for trace in traces[key] if trace.network in workloads]):
+                plans[key] = threads, learn_plans(traces[key], workloads, model, cross)
+    rest = replace(calibration, traces=(), workloads={})
+    return Learned(calls=calls, plans=plans, calibration=rest, best_rates=best_rates(calibration))
+
+
+def _source(calibration: Calibration) -> Source:
+    return Source(kind=SourceKind.DERIVED, ref=f"calibration of {calibration.environment.cpu}", date=calibration.date[:10])
+
+
+class MachineModel:
+    """Tells calls on one machine.
+
+    Args:
+        learned: from its calibration.
+    """
+
+    def __init__(self, learned: Learned) -> None:
+        self._learned = learned
+        self._source = learned.source
         self._calls: dict[tuple[str, int], CallModel] = {}
         self._planned: dict[Setting, PlanModel] = {}
 
-    @cached_property
+    @property
     def settings(self) -> tuple[Setting, ...]:
         """All that were calibrated on enough networks whose operators are known."""
-        known = self._calibration.workloads
-        return tuple(key for key, traces in self._traces.items() if enough([t for t in traces if t.network in known]))
-
-    @cached_property
-    def _plans(self) -> dict[str, Plan]:
-        return {name: plan(workload) for name, workload in self._calibration.workloads.items()}
+        return tuple(self._learned.plans)
 
     def built(self, runtime: str, threads: int, kernels: Sequence[Kernel], *, batch: int = 1) -> CallEstimate:
         """A call of so many samples that executes these kernels.
@@ -91,11 +137,10 @@ class MachineModel:
 
     def _plan_model(self, key: Setting) -> PlanModel:
         if key not in self._planned:
-            if key not in self.settings:
+            if key not in self._learned.plans:
                 raise KeyError(f"{key} was not calibrated on enough networks")
-            traces = self._traces[key]
-            calls = self.calls(key[0], traces[0].threads)
-            self._planned[key] = PlanModel(traces, self._plans, calls.kernels, calls.cross, self._source)
+            threads, found = self._learned.plans[key]
+            self._planned[key] = PlanModel(found, self.calls(key[0], threads).kernels, self._source)
         return self._planned[key]
 
     def calls(self, runtime: str, threads: int) -> CallModel:
@@ -106,10 +151,9 @@ class MachineModel:
         """
         key = (runtime, threads)
         if key not in self._calls:
-            traces = [t for found in self._traces.values() for t in found if (t.runtime, t.threads) == key]
-            if not traces:
+            if key not in self._learned.calls:
                 raise KeyError(f"{runtime} at {threads} threads")
-            self._calls[key] = CallModel(traces, self._source)
+            self._calls[key] = CallModel(self._learned.calls[key], self._source)
         return self._calls[key]
 
 

@@ -43,26 +43,32 @@ class Plan:
     Attributes:
         families: of each product.
         works: of each product, with sizes as the model states them (float).
-        rest: ``[4]`` operators and bytes that only compute element by element, and of all others that move anything.
+        rest: ``[8]`` operators and their bytes: of those that only compute element by element, of pools, of those that
+            normalise across channels, and of all others that move anything.
     """
 
     families: tuple[str, ...]
     works: tuple[Work, ...]
-    rest: tuple[float, float, float, float]
+    rest: tuple[float, ...]
 
 
 def plan(workload: Workload) -> Plan:
     """Splits a workload into products and the rest; operators of unknown size count with no bytes."""
     products = [(op, found) for op in workload.ops if (found := _product(op))]
-    rest = np.zeros(4)
+    rest = np.zeros((4, 2))
     for op in workload.ops:
         if _product(op) is None and op.kind not in _VIEWS and (op.output_bytes or op.flop):
-            rest[(0 if op.kind in _POINTWISE else 2) :][:2] += (1.0, op.bytes or 0.0)
+            rest[_sort(op.kind)] += (1.0, op.bytes or 0.0)
     return Plan(
         families=tuple(found.family for _, found in products),
         works=tuple(found for _, found in products),
-        rest=(float(rest[0]), float(rest[1]), float(rest[2]), float(rest[3])),
+        rest=tuple(map(float, rest.ravel())),
     )
+
+
+def _sort(kind: str) -> int:
+    """Which of the prices an operator pays that is no product."""
+    return 0 if kind in _POINTWISE else 1 if "Pool" in kind else 2 if kind == "LRN" else 3
 
 
 def _product(op: Op) -> Work | None:
@@ -88,42 +94,96 @@ def _product(op: Op) -> Work | None:
     )  # fmt: skip
 
 
-class PlanModel:
-    """Learned from traces of one setting (runtime, threads, form, precision).
-
-    Args:
-        traces: of that setting.
-        plans: network → plan, of every network in the traces.
-        kernels: learned for the runtime at that number of threads.
-        cross: the same from a part of the networks each.
-        source: of the calibration.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LearnedPlans:
+    """What a :class:`PlanModel` knows of one setting (runtime, threads, form, precision).
 
     Attributes:
+        labels: family → label of the code that usually runs for it.
+        usual: numeric type of most kernels.
+        weights: of the terms of a call, ``[11]``.
         log_errors: network → natural logarithm of measured over predicted, by kernels and weights that had not seen the
             network. Which code the runtime usually runs for a kind of operator is taken from all of them.
     """
 
-    def __init__(
-        self, traces: Sequence[Trace], plans: Mapping[str, Plan], kernels: KernelModel, cross: CrossFit, source: Source
-    ) -> None:
-        self._kernels, self._source = kernels, source
-        self._labels = _usual_labels(traces)
-        self._usual = Counter(kernel.dtype for trace in traces for kernel in trace.kernels).most_common(1)[0][0]
-        known = [trace for trace in traces if trace.network in plans]
-        asked = [plans[trace.network] for trace in known]
-        calls = np.array([trace.call_s for trace in known])
-        self._weights = positive_sum(self._terms(kernels, asked), calls)
-        fold = np.array([cross.fold(trace.network) for trace in known])
-        left_out = np.empty(len(known))
-        for number in sorted(set(fold.tolist())):
-            rest, terms = fold != number, self._terms(cross.without(number), asked)
-            left_out[~rest] = terms[~rest] @ positive_sum(terms[rest], calls[rest])
-        self.log_errors = dict(zip((trace.network for trace in known), map(float, np.log(calls / left_out)), strict=True))
-        self._spread = conformal(np.array(list(self.log_errors.values())))
+    labels: Mapping[str, Label]
+    usual: str
+    weights: tuple[float, ...]
+    log_errors: Mapping[str, float]
+
+
+def learn_plans(traces: Sequence[Trace], plans: Mapping[str, Plan], kernels: KernelModel, cross: CrossFit) -> LearnedPlans:
+    """Learns from the traces of one setting.
+
+    Args:
+        traces: of that setting.
+        plans: network → plan; traces of other networks only tell which code runs.
+        kernels: learned for the runtime at that number of threads.
+        cross: the same from a part of the networks each.
+    """
+    labels = _usual_labels(traces)
+    usual = Counter(kernel.dtype for trace in traces for kernel in trace.kernels).most_common(1)[0][0]
+    known = [trace for trace in traces if trace.network in plans]
+    asked = _Asked([plans[trace.network] for trace in known], labels, usual)
+    calls = np.array([trace.call_s for trace in known])
+    weights = positive_sum(asked.terms(kernels), calls)
+    fold = np.array([cross.fold(trace.network) for trace in known])
+    left_out = np.empty(len(known))
+    for number in sorted(set(fold.tolist())):
+        rest, terms = fold != number, asked.terms(cross.without(number))
+        left_out[~rest] = terms[~rest] @ positive_sum(terms[rest], calls[rest], start=weights)
+    errors = map(float, np.log(calls / left_out))
+    return LearnedPlans(
+        labels=labels,
+        usual=usual,
+        weights=tuple(map(float, weights)),
+        log_errors=dict(zip((trace.network for trace in known), errors, strict=True)),
+    )
+
+
+class _Asked:
+    """Plans in one setting: their products with the code that runs them, ready for whichever kernel model times them."""
+
+    def __init__(self, wanted: Sequence[Plan], labels: Mapping[str, Label], usual: str) -> None:
+        self._counts = np.array([len(item.works) for item in wanted])
+        self._rest = np.array([item.rest for item in wanted])
+        fallback = {f: Label(kind=f, dtype=usual, implementation="", family=f) for item in wanted for f in item.families}
+        self.labels = [labels.get(family, fallback[family]) for item in wanted for family in item.families]
+        works = [work for item in wanted for work in item.works]
+        pairs = zip(works, self.labels, strict=True)
+        sized = [_resized(found, ELEMENT_BYTES.get(item.dtype, 4.0)) for found, item in pairs]
+        self._place = np.repeat(np.arange(len(wanted)), self._counts)
+        self.x = logarithms(sized)
+
+    def terms(self, kernels: KernelModel) -> Floats:
+        """``[n, 11]`` what the times of calls are sums of, their products timed by some kernels."""
+        n = len(self._counts)
+        sums = np.bincount(self._place, kernels.seconds(self.labels, self.x), minlength=n)
+        return np.column_stack([np.ones(n), self._counts, sums, self._rest])
+
+
+class PlanModel:
+    """Calls of models that are not built, in one setting.
+
+    Args:
+        learned: of the setting.
+        kernels: of the runtime at that number of threads.
+        source: of the calibration.
+    """
+
+    def __init__(self, learned: LearnedPlans, kernels: KernelModel, source: Source) -> None:
+        self._learned, self._kernels, self._source = learned, kernels, source
+        self._spread = conformal(np.array(list(learned.log_errors.values())))
+
+    @property
+    def log_errors(self) -> Mapping[str, float]:
+        """See :class:`LearnedPlans`."""
+        return self._learned.log_errors
 
     def predict(self, wanted: Plan) -> Estimate:
         """A call of a model with this plan."""
-        value = float((self._terms(self._kernels, [wanted]) @ self._weights)[0])
+        terms = self._asked(wanted).terms(self._kernels)
+        value = float((terms @ np.array(self._learned.weights))[0])
         return Estimate(
             value=value,
             low=value * self._spread.low,
@@ -134,24 +194,13 @@ class PlanModel:
 
     def unlike(self, wanted: Plan) -> float:
         """Factor on either end of an interval for products unlike those that were calibrated; 1 when all are like them."""
-        return widening(*self._products(self._kernels, [wanted])) if wanted.works else 1.0
+        if not wanted.works:
+            return 1.0
+        asked = self._asked(wanted)
+        return widening(*self._kernels.predict_work(asked.labels, asked.x))
 
-    def _terms(self, kernels: KernelModel, wanted: Sequence[Plan]) -> Floats:
-        """``[n, 7]`` what the times of calls are sums of, their products timed by some kernels."""
-        counts = np.array([len(item.works) for item in wanted])
-        place = np.repeat(np.arange(len(wanted)), counts)
-        sums = np.bincount(place, self._products(kernels, wanted)[0], minlength=len(wanted))
-        return np.column_stack([np.ones(len(wanted)), counts, sums, np.array([item.rest for item in wanted])])
-
-    def _products(self, kernels: KernelModel, wanted: Sequence[Plan]) -> tuple[Floats, Floats]:
-        """Seconds of each product of all plans, and the standard deviation of their logarithms."""
-        labels = [self._labels.get(family, self._fallback(family)) for item in wanted for family in item.families]
-        works = [work for item in wanted for work in item.works]
-        sized = [_resized(found, ELEMENT_BYTES.get(item.dtype, 4.0)) for found, item in zip(works, labels, strict=True)]
-        return kernels.predict_work(labels, logarithms(sized))
-
-    def _fallback(self, family: str) -> Label:
-        return Label(kind=family, dtype=self._usual, implementation="", family=family)
+    def _asked(self, wanted: Plan) -> _Asked:
+        return _Asked([wanted], self._learned.labels, self._learned.usual)
 
 
 def _usual_labels(traces: Sequence[Trace]) -> dict[str, Label]:

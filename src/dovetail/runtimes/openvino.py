@@ -118,14 +118,16 @@ class _OpenVinoSession(WrappedSession["openvino_session.Session"]):
 
 def _execution(session: openvino_session.Session) -> dict[str, dict[str, Any]]:
     """Facts of each executed node, in the order of execution."""
-    nodes = {
-        op.friendly_name: {
-            **{key: value.astype(str) for key, value in op.get_rt_info().items()},
+    nodes: dict[str, dict[str, Any]] = {}
+    for op in session.compiled.get_runtime_model().get_ordered_ops():
+        facts = {key: value.astype(str) for key, value in op.get_rt_info().items()}
+        sources = [port.get_source_output().get_node().friendly_name for port in op.inputs()]
+        nodes[op.friendly_name] = {
+            **facts,
             "inputs": _shapes(op.inputs()),
             "outputs": _shapes(op.outputs()),
+            "stored": facts["layerType"] == "Const" or bool(sources) and all(nodes[name]["stored"] for name in sources),
         }
-        for op in session.compiled.get_runtime_model().get_ordered_ops()
-    }
     return dict(sorted(nodes.items(), key=lambda item: int(item[1]["execOrder"])))
 
 
@@ -150,8 +152,11 @@ def _kernels(
 
 
 def _computes(node: Mapping[str, Any]) -> bool:
-    """Whether a call executed it: views did not run, and what reads constants alone ran when the model was compiled."""
-    return node["layerType"] not in _NO_KERNEL and node["execTimeMcs"] != "not_executed"
+    """Whether a call executed it: views did not run, and what comes of constants alone ran when the model was compiled.
+
+    The time of the latter, as of weights that are converted to another type, is stated as if it were that of every call.
+    """
+    return node["layerType"] not in _NO_KERNEL and node["execTimeMcs"] != "not_executed" and not node["stored"]
 
 
 def _facts(name: str, node: Mapping[str, Any]) -> dict[str, Any]:

@@ -31,13 +31,19 @@ LAST_SHARE = 0.3
 LONG_SHARE = 0.5
 """Of what is left before that: the most that one step trains its best network for."""
 FAR_SHARE = 0.8
-"""The same, where more than the permitted drop is lost after the short training."""
+"""The same, where more than :data:`NEAR` times the permitted drop is lost after the short training."""
+FEW = 30
+"""Epochs, that are better spent in one schedule than on further steps (measured on one network: 9 and 4 are too few)."""
+LONGER_SHARE = 0.6
+"""Of the time at the end: for training without rounding, where there is some to train under."""
 CHUNK = 0.4
 """Of a step's training: after so much of it, it ends where the quality is back."""
 SHORT_SHARE = 0.05
 """Of what is left: for the short training of each way of taking something away."""
 AWARE_COST = 3.0
 """Assumed: an epoch under 8-bit rounding takes so much longer than one without; the first that runs tells."""
+HOPELESS = 0.5
+"""Ways that lose more than this share of the original's quality, before any training, are not trained."""
 HOPE = 8.0
 """Ways that lose more than so many times as much for what they gain as the best one, before any training, are not trained."""
 NEARLY = 0.8
@@ -113,6 +119,8 @@ class Curriculum:
         self._budget_s = left_s()
         self._epoch_s = 0.0
         self._least_gain = STEP
+        self._all_spent = False
+        self._rounding = any(step.name == "quantize_static" for step in aim.proposal.recipe.passes)
         self._looked_at: list[_Stand] = []
         self._tried: set[tuple[PassSpec, ...]] = set()
         self.accepted: dict[tuple[PassSpec, ...], float] = {}
@@ -138,6 +146,10 @@ class Curriculum:
                 break
         yield from self._last(current, self._left_s())
 
+    def _at_end(self) -> float:
+        """Share of the time at the end that plain training may have."""
+        return LONGER_SHARE if self._rounding else 1.0
+
     def _accept(self, stand: _Stand) -> _Stand:
         self.accepted[stand.passes] = self._aim.cost(self._aim.record) / max(stand.cost, 1e-300)
         self.current = stand.record
@@ -152,7 +164,7 @@ class Curriculum:
                 shaped.append(found)
         least = min(map(self._promise, shaped), default=0.0)
         started = []
-        for stand in (s for s in shaped if self._promise(s) <= HOPE * least):
+        for stand in (s for s in shaped if self._promise(s) <= HOPE * least and not self._lost(s)):
             self._tried.add(stand.passes)
             trained = yield from self._train(stand, SHORT_SHARE * (self._left_s() - reserve_s))
             if trained is not None:
@@ -164,16 +176,29 @@ class Curriculum:
             self._least_gain = min(self._least_gain**2, LARGEST_STEP)
             return best
         self._least_gain = STEP
-        left_s = self._left_s() - reserve_s
-        long_s = LONG_SHARE * left_s
-        far = best.drop > self._aim.margin  # one long schedule mends more than short ones one after the other
-        for share_s in (FAR_SHARE * left_s,) if far else (CHUNK * long_s, (1.0 - CHUNK) * long_s):
+        for share_s in self._shares_s(best, reserve_s):
             if not self._recovered(best) and share_s >= self._epoch_s:
                 best = (yield from self._train(best, share_s)) or best
         left_s = self._left_s() - reserve_s
         if self._aim.margin < best.drop <= NEAR * self._aim.margin and left_s > self._epoch_s:
             best = (yield from self._train(best, left_s)) or best
         return best if best.drop <= self._aim.margin else None
+
+    def _shares_s(self, stand: _Stand, reserve_s: float) -> tuple[float, ...]:
+        """Seconds of each schedule that a network is trained for after its short training, as long as it needs more.
+
+        One long schedule mends more than short ones one after the other. So what lacks more than the permitted drop gets most
+        of the time at once; and all that plain training has left, the end's too, where there are few epochs left and so little
+        more is lost that they should do.
+        """
+        left_s = self._left_s() - reserve_s
+        if stand.drop <= self._aim.margin:
+            return CHUNK * LONG_SHARE * left_s, (1.0 - CHUNK) * LONG_SHARE * left_s
+        all_s = left_s + self._at_end() * reserve_s
+        if stand.drop <= NEAR * self._aim.margin and all_s <= FEW * self._epoch_s:
+            self._all_spent = True
+            return (all_s,)
+        return (FAR_SHARE * left_s,)
 
     def _smaller(self, current: _Stand) -> Generator[Proposal, CandidateRecord, _Stand | None]:
         """After a step that did not recover: what was looked at for it, loses little, and gains the most; less than a step."""
@@ -188,6 +213,11 @@ class Curriculum:
         """Quality lost per logarithm of what is gained, the less the better; losing nothing is as good as the gain is."""
         gain = math.log(max(self._aim.cost(self._aim.record) / max(stand.cost, 1e-300), 1 + 1e-9))
         return max(stand.drop, 0.02 * self._aim.margin) / gain
+
+    def _lost(self, stand: _Stand) -> bool:
+        """Whether so much of the quality is gone that little of the network can have been kept."""
+        quality = stand.record.quality
+        return quality is not None and stand.drop > HOPELESS * abs(quality.reference)
 
     def _recovered(self, stand: _Stand) -> bool:
         return stand.drop <= EASE * self._aim.margin
@@ -227,13 +257,13 @@ class Curriculum:
 
     def _last(self, current: _Stand, share_s: float) -> Steps:
         """Longer training of the best result, then training with its rounding in the loop where there is one."""
-        rounding = any(step.name == "quantize_static" for step in self._aim.proposal.recipe.passes)
-        if current.passes and share_s > 2 * self._epoch_s:
-            longer = yield from self._train(current, share_s * (0.6 if rounding else 1.0))
+        if current.passes and not self._all_spent and share_s > 2 * self._epoch_s:
+            longer = yield from self._train(current, share_s * self._at_end())
             if longer is not None and longer.drop <= self._aim.margin:
                 current = self._accept(longer)
-        if rounding:
-            yield from self._aware(current, min(self._left_s(), 0.4 * share_s))
+        if self._rounding:
+            aware_s = share_s if self._all_spent else (1 - LONGER_SHARE) * share_s
+            yield from self._aware(current, min(self._left_s(), aware_s))
 
     def _aware(self, current: _Stand, share_s: float) -> Steps:
         """Training under the recipe's rounding: one epoch first, which tells how many there is time for."""
