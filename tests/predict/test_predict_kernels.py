@@ -1,6 +1,7 @@
 """What kernels are counted as, and that their times are learned from others."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -42,14 +43,39 @@ def test_a_kernel_without_shapes_still_counts_as_something():
     assert work(Kernel(name="", kind="Conv", inputs=((1, 3, 8, 8),), outputs=((1, 8, 8, 8),))).family == "move"
 
 
-@pytest.fixture(scope="module")
-def learned():
-    rng = np.random.default_rng(1)
-    kernels = [kernel for _ in range(20) for kernel in network(rng)]
+def model_of(kernels):
     works = [work(kernel) for kernel in kernels]
     labels = [label(*pair) for pair in zip(kernels, works, strict=True)]
     times = np.array([kernel.time_s for kernel in kernels])
     return KernelModel(learn_kernels(labels, logarithms(works), times, np.arange(len(kernels)) // 12))
+
+
+def networks(count):
+    rng = np.random.default_rng(1)
+    return [kernel for _ in range(count) for kernel in network(rng)]
+
+
+@pytest.fixture(scope="module")
+def learned():
+    return model_of(networks(20))
+
+
+def costly(channels, size):
+    """An element-wise kernel that takes twenty times as long as others do."""
+    plain = relu(channels, size)
+    return replace(plain, kind="LRN", time_s=20 * plain.time_s)
+
+
+def test_a_costly_kind_that_few_networks_have_is_told_by_its_own_times():
+    model = model_of([*networks(20), costly(64, 28), costly(32, 14), costly(16, 28)])
+    unseen = [costly(96, 56), costly(8, 7), costly(64, 112)]
+    found, _ = model.predict(unseen)
+    assert np.abs(np.log(found / [kernel.time_s for kernel in unseen])).max() < math.log(1.5)
+
+
+def test_a_product_that_also_activates_is_the_same_code(learned):
+    plain = conv(48, 28, 1)
+    assert learned.predict([replace(plain, kind="FusedConv")])[0] == learned.predict([plain])[0]
 
 
 def test_times_of_shapes_that_were_not_measured(learned):

@@ -184,7 +184,7 @@ class _Visitor:
         try:
             self._journal.add(self._traced(setting, file))
         except ChildFailure as failure:
-            return failure.outcome.reason
+            return failure.outcome.reason.removeprefix(f"{file.path}: ")
         return ""
 
     def _traced(self, setting: Setting, file: ProbeFile) -> Trace:
