@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated
 
@@ -55,9 +56,8 @@ def command(
         else:
             predicted.render_device(found, common.console())
         return
-    told = common.progress(json, None)
-    known = predicting.calibration_of_this_machine(calibration, probing.shown(told, "learn from the calibration"))
-    told.close()
+    with closing(common.progress(json, None)) as told:
+        known = predicting.calibration_of_this_machine(calibration, probing.shown(told, "learn from the calibration"))
     if runtime is None:
         rows = predicting.predict_here(model, shapes, known, precision=precision, threads=threads, batch=batch)
         if json:

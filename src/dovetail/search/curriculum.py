@@ -33,7 +33,8 @@ LONG_SHARE = 0.5
 FAR_SHARE = 0.8
 """The same, where more than :data:`NEAR` times the permitted drop is lost after the short training."""
 FEW = 30
-"""Epochs, that are better spent in one schedule than on further steps (measured on one network: 9 and 4 are too few)."""
+"""Epochs left up to which they go into one schedule instead of further steps (assumed; on one network 9, then 4 more in a
+second schedule, ended no better than the 9)."""
 LONGER_SHARE = 0.6
 """Of the time at the end: for training without rounding, where there is some to train under."""
 CHUNK = 0.4
