@@ -1,4 +1,5 @@
-"""Writes the probe networks in the forms that runtimes take: as they are, quantised to 8 bits, and both lowered to LiteRT.
+"""Writes the probe networks in the forms that runtimes take: as they are, quantised to 8 bits, and both lowered to LiteRT;
+with ranges found at each call where much of a network is matrix products.
 
 Wired here, beside ``worker.py`` and run by it: it needs networks of ``devices``, a quantiser of ``compress`` and ``lowering``.
 """
@@ -11,9 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from dovetail.core.errors import DovetailError
+from dovetail.core.protocols import Model, PassContext
 
 RANGE = (-3.0, 3.0)
 """Of every activation: no kernel's time depends on it."""
+DYNAMIC_SHARE = 0.1
+"""Least share of the weights in matrix products for which a network is quantised with ranges found at each call (assumed)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,7 +25,7 @@ class ProbeFile:
     """One network in one form.
 
     Attributes:
-        form: ``float`` or ``int8``.
+        form: ``float``, ``int8`` or ``int8-dynamic``.
         format: ``onnx`` or ``litert``.
         path: empty where ``failure`` says why there is no such form.
     """
@@ -43,7 +47,7 @@ def write(folder: Path) -> tuple[ProbeFile, ...]:
 
 
 def forms(name: str, kind: str, model: Any, folder: Path) -> Iterator[ProbeFile]:
-    """One ``onnx.ModelProto`` as it is and in 8 bits, each for ONNX's runtimes and for LiteRT."""
+    """One ``onnx.ModelProto`` as it is and in 8 bits, each for ONNX's runtimes and for LiteRT; dynamic 8 bits for ONNX's."""
     import onnx
 
     for form in ("float", "int8"):
@@ -56,6 +60,30 @@ def forms(name: str, kind: str, model: Any, folder: Path) -> Iterator[ProbeFile]
             continue
         yield ProbeFile(**facts, format="onnx", path=str(path))
         yield _lowered(path, facts)
+    if _product_share(model) >= DYNAMIC_SHARE:
+        yield _dynamic(folder / f"{name}-float.onnx", {"network": name, "kind": kind, "form": "int8-dynamic"})
+
+
+def _product_share(model: Any) -> float:
+    """Of a network's weights in matrix products."""
+    from onnx import numpy_helper
+
+    sizes = {tensor.name: numpy_helper.to_array(tensor).size for tensor in model.graph.initializer}
+    products = {name for node in model.graph.node if node.op_type in ("MatMul", "Gemm") for name in node.input}
+    return sum(size for name, size in sizes.items() if name in products) / max(1, sum(sizes.values()))
+
+
+def _dynamic(path: Path, facts: Mapping[str, str]) -> ProbeFile:
+    from dovetail.compress.quantize_dynamic import QuantizeDynamic
+    from dovetail.devices.probe import environment
+
+    folder = path.with_name(f"{facts['network']}-{facts['form']}")
+    folder.mkdir(exist_ok=True)
+    try:
+        found = QuantizeDynamic().apply(Model(path=path), PassContext(workdir=folder, environment=environment()))
+    except DovetailError as error:
+        return ProbeFile(**facts, format="onnx", failure=str(error))
+    return ProbeFile(**facts, format="onnx", path=str(found.path))
 
 
 def _lowered(path: Path, facts: Mapping[str, str]) -> ProbeFile:

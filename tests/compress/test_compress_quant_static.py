@@ -203,3 +203,17 @@ def test_values_that_are_not_finite_are_reported(tmp_path: Path) -> None:
     samples.feeds[1]["x"][0, 0, 0] = np.nan
     with pytest.raises(ModelError, match="NaN or infinite"):
         apply(QuantizeStatic(), transformer(tmp_path / "block.onnx"), tmp_path, samples)
+
+
+def test_every_operator_stands_behind_what_it_reads(tmp_path: Path) -> None:
+    float_model, data = transformer(tmp_path / "float.onnx"), sequences()
+    quantised = onnx.load(apply(QuantizeStatic(), float_model, tmp_path, data).path)
+    known = {"", *(value.name for value in (*quantised.graph.input, *quantised.graph.initializer))}
+    for node in quantised.graph.node:
+        assert known.issuperset(node.input), node.name
+        known.update(node.output)
+
+
+def test_bias_correction_of_what_has_no_biases_says_so(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="no bias to correct"):
+        apply(QuantizeStatic(), transformer(tmp_path / "float.onnx"), tmp_path, sequences(), bias_correction=True)

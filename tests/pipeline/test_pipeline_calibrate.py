@@ -235,3 +235,11 @@ def test_what_a_calibration_lacks_is_shown_by_setting_and_reason():
     line = next(line for line in out.getvalue().splitlines() if line.startswith("litert, int8"))
     assert "4 networks" in line and "3 × no such operator" in line
     assert f"1 × {probe_traces.OUT_OF_TIME}" in " ".join(out.getvalue().split())
+
+
+@pytest.mark.slow
+def test_matrix_products_with_ranges_found_at_each_call_are_calibrated_where_they_are_integers(calibrated):
+    _, found = calibrated
+    forms = {trace.form: trace for trace in found.traces if trace.runtime == "onnxruntime"}
+    assert any("DynamicQuantize" in kernel.kind or "MatMulInteger" in kernel.kind for kernel in forms["int8-dynamic"].kernels)
+    assert not [trace for trace in found.traces if trace.runtime != "onnxruntime" and trace.form == "int8-dynamic"]

@@ -419,3 +419,19 @@ def test_a_forecast_never_skips_the_usual_options_of_a_runtime():
     asked = play(told, lambda p: 1.0, lambda p: drop(0.0))
     plain = {p.recipe.runtime for p in asked if p.baseline and not p.recipe.options}
     assert plain == {p.recipe.runtime for p in told.space if p.baseline}
+
+
+def test_options_that_cannot_make_the_original_the_fastest_are_not_tried_on_it():
+    """A runtime four times as slow: one option may gain a factor of two, both together four."""
+
+    def asked(slowness):
+        subject, seen = race(), []
+        while (proposal := subject._next_baseline()) is not None:
+            seen.append(proposal)
+            subject.tell(record(proposal, 1.0 / (slowness if proposal.recipe.runtime == "openvino" else 1.0)))
+        return [dict(p.recipe.options) for p in seen if p.recipe.runtime == "openvino"]
+
+    usual, two, one = {}, {"threads": 2}, {"threads": 1}
+    assert asked(9.0) == [usual]
+    assert asked(3.0) == [usual, {**two, "precision": "bf16"}]
+    assert asked(1.5)[:2] == [usual, {"precision": "bf16"}] and two in asked(1.5) and one in asked(1.5)

@@ -1,7 +1,7 @@
 """Which recipes exist for which model, data and machine."""
 
 import pytest
-from search_samples import KNOBS, machine, space, traits
+from search_samples import FORMATS, KNOBS, machine, space, traits
 
 from dovetail import plugins
 from dovetail.devices.probe import environment
@@ -160,3 +160,14 @@ def test_what_speeds_up_matrix_products_alone_promises_no_more_than_their_share_
     )
     assert all(gain < 1.02 for gain in small.values())
     assert all_of_it["dynamic int8 · onnxruntime"] == pytest.approx(3.0)
+
+
+def test_what_a_runtime_computes_in_float_is_not_hoped_to_be_faster_there():
+    integers = {"openvino": frozenset({"int8"})}
+    proposals = enumerate_space(
+        traits(kinds=frozenset({"MatMul"})), machine("avx2", "avx512_vnni"), KNOBS, FORMATS, integers
+    )
+    most = {p.label: p.gain[1] for p in proposals if not p.recipe.options}
+    assert most["dynamic int8 · openvino"] == 1.0 < most["dynamic int8 · onnxruntime"]
+    assert most["int8 · openvino"] == most["int8 · onnxruntime"] > 1.0
+    assert plugins.runtime("torch").integer_forms == frozenset()

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -111,6 +112,17 @@ def test_factories(tmp_path: Path) -> None:
             import_torch(f"{file}:{name}", out)
     with pytest.raises(InputError, match="no such file"):
         import_torch(f"{tmp_path / 'other.py'}:plain", out)
+
+
+def test_a_factory_draws_the_same_weights_every_time_unless_another_seed_is_given(tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text(FACTORY)
+
+    def weights(seed: int) -> Any:
+        torch.rand(3)
+        made = import_torch(f"{tmp_path / 'net.py'}:paired", tmp_path / f"{seed}.onnx", seed=seed)
+        return [onnx.numpy_helper.to_array(tensor).tolist() for tensor in onnx.load(made.path).graph.initializer]
+
+    assert weights(0) == weights(0) != weights(1)
 
 
 def test_a_live_module_is_left_as_it_was(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from onnx import helper, numpy_helper
 
 from dovetail.compress.calibration import open_session, sweep
 from dovetail.compress.onnx_file import constants
-from dovetail.core.errors import DataError
+from dovetail.core.errors import DataError, ModelError
 from dovetail.core.protocols import Array, Dataset
 
 
@@ -31,10 +31,13 @@ def corrected(proto: Any, quantised: Any, dataset: Dataset, samples: int) -> Any
 
     Raises:
         DataError: samples differ in shape, so that their inputs have no mean.
+        ModelError: no convolution or Gemm is quantised.
     """
     result = onnx.ModelProto()
     result.CopyFrom(proto)
     errors = _weight_errors(proto, quantised)
+    if not errors:
+        raise ModelError("there is no bias to correct: no convolution or Gemm with constant weights is quantised")
     nodes = [n for n in result.graph.node if n.name in errors]
     means = _means(proto, [n.input[0] for n in nodes], dataset, samples)
     for node in nodes:

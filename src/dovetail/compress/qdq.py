@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 from onnx import numpy_helper
 from onnxruntime.quantization import CalibrationMethod, QuantType
 from onnxruntime.quantization.calibrate import TensorData, TensorsData
@@ -143,11 +144,18 @@ def quantize(proto: Any, ranges: Mapping[str, tuple[float, float]], grid: Grid, 
         quantizer.quantize_model()
     except Exception as exc:
         raise ModelError(f"onnxruntime.quantization refuses this graph: {exc}") from exc
-    quantised = quantizer.model.model
+    quantised = _in_order(quantizer.model.model)
     _guard_islands(quantised)
     del quantised.metadata_props[:]
     quantised.metadata_props.extend(proto.metadata_props)
     return quantised
+
+
+def _in_order(proto: Any) -> Any:
+    """Every operator behind what it reads, as ONNX demands: ONNX Runtime's quantiser may add pairs behind their readers."""
+    model = ir.from_proto(proto)
+    model.graph.sort()
+    return ir.to_proto(model)
 
 
 def _quant_type(name: str) -> Any:

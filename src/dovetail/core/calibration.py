@@ -25,7 +25,7 @@ class Trace:
 
     Attributes:
         network: its name; ``kind`` what it resembles.
-        form: ``float`` or ``int8``.
+        form: ``float``, ``int8`` or ``int8-dynamic`` (ranges found at each call).
         runtime: registry name; ``options`` as in a recipe.
         threads: that it computed with.
         call_s: median seconds of a call.

@@ -119,6 +119,8 @@ class Runtime(ABC):
     formats: ClassVar[frozenset[str]]
     requirement: ClassVar[str] = ""
     """pip requirement that brings it, for the message when it is missing."""
+    integer_forms: ClassVar[frozenset[str]] = frozenset({"int8", "int8-dynamic"})
+    """Quantised forms of a model that it multiplies in integers. The others it computes in float, which gains nothing."""
 
     @abstractmethod
     def missing(self) -> str | None:

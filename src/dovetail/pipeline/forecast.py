@@ -17,7 +17,7 @@ from dovetail.pipeline import calibrate
 from dovetail.pipeline.learned import learned
 from dovetail.predict.machine_model import MachineModel, Setting, setting
 from dovetail.predict.plan_model import Plan, plan
-from dovetail.search.race import TUNE_WITHIN
+from dovetail.search.race import CALIBRATED, TUNE_WITHIN
 
 UNCALIBRATED_OPTION = math.exp(TUNE_WITHIN)
 """Factor that an option may change a time by which was not calibrated."""
@@ -25,6 +25,8 @@ _FLOAT = frozenset({"clean", "static_shapes", "fold_input", "lower_litert"})
 """Passes that leave a model's numbers in float."""
 _INT8 = frozenset({"quantize_static", "quantize_nncf"})
 """Passes that leave chains of 8-bit operators."""
+_DYNAMIC = frozenset({"quantize_dynamic"})
+"""Passes that leave 8-bit matrix products between float operators."""
 _ONE_THREAD = frozenset({"litert"})
 """Runtimes whose own choice is one thread; the others take all cores."""
 
@@ -62,20 +64,29 @@ class ModelForecast:
     def _setting(self, recipe: Recipe) -> Setting | None:
         """The calibrated setting that a recipe comes down to, but for options that were not calibrated."""
         names = {step.name for step in recipe.passes}
-        if names - _FLOAT - _INT8:
+        form = _form(names)
+        if form is None:
             return None
         options: dict[str, Scalar] = {"threads": threads_of(recipe.runtime, recipe.settings, self._cores)}
         precision = recipe.settings.get("precision")
-        form = "int8" if names & _INT8 else "float"
         if precision in ("bf16", "f16") and form == "float":
             options["precision"] = precision
         found = setting(recipe.runtime, form, options)
         return found if found in self._known else None
 
 
+def _form(passes: set[str]) -> str | None:
+    """That passes leave a model in, as calibrations call it; ``None`` where they calibrate no such."""
+    rest = passes - _FLOAT
+    forms = [form for form, known in (("int8", _INT8), ("int8-dynamic", _DYNAMIC)) if rest & known]
+    if rest - _INT8 - _DYNAMIC or len(forms) > 1:
+        return None
+    return forms[0] if forms else "float"
+
+
 def _uncalibrated(recipe: Recipe) -> set[tuple[str, object]]:
     """Options that no calibration tried."""
-    return {(name, value) for name, value in recipe.options if name not in ("threads", "precision")}
+    return {(name, value) for name, value in recipe.options if name not in CALIBRATED}
 
 
 def _widened(ratio: Estimate | None, options: int) -> Estimate | None:

@@ -201,6 +201,7 @@ def _space(job: Job, margin: float | None = None) -> tuple[Proposal, ...]:
         job.environment,
         {name: runtime.knobs(job.environment) for name, runtime in usable.items()},
         {name: runtime.formats for name, runtime in usable.items()},
+        {name: runtime.integer_forms for name, runtime in usable.items()},
     )
 
 

@@ -41,7 +41,7 @@ class Forecasted:
     """One way to run a model, as predicted.
 
     Attributes:
-        form: ``float`` or ``int8``.
+        form: ``float``, ``int8`` or ``int8-dynamic``.
         batch: samples a call.
         needs: memory, whether it fits, and what limits a call, by the machine's measured rates; without times.
         notes: what was assumed.
@@ -123,7 +123,7 @@ def predict_here(
         model: an ONNX or LiteRT file.
         shapes: input name → shape.
         known: learned from the machine's calibration.
-        precision: only this one: ``float``, ``int8`` or a runtime's own name for one (``bf16``).
+        precision: only this one: ``float``, ``int8``, ``int8-dynamic`` or a runtime's own name for one (``bf16``).
         threads: only this number.
         batch: samples a call; by default as many as the shapes, else the model, say.
 
@@ -209,7 +209,7 @@ def _needs(table: OpTable, device: Device, precision: str, batch: int) -> Predic
     return replace(found, latency_s=None, throughput_per_s=None, per_op=None, model="")
 
 
-_TYPES = {"int8": "int8", "bf16": "bf16", "f16": "fp16"}
+_TYPES = {"int8": "int8", "int8-dynamic": "int8", "bf16": "bf16", "f16": "fp16"}
 """Calibrated precisions → types that devices compute in; the model's own otherwise."""
 
 

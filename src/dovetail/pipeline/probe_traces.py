@@ -55,7 +55,7 @@ class Setting:
 
 
 def settings(machine: Environment) -> list[Setting]:
-    """Every installed runtime in float and int8 and in its low precisions, at one thread and at all."""
+    """Every installed runtime in float, in 8 bits and in its low precisions, at one thread and at all."""
     found = []
     for name in plugins.names("dovetail.runtimes"):
         runtime = plugins.runtime(name)
@@ -65,7 +65,7 @@ def settings(machine: Environment) -> list[Setting]:
         low = [k.choices for k in runtime.knobs(machine) if k.name == "precision"]
         precisions = [value for choices in low for value in choices if value in ("bf16", "f16")]
         for threads in dict.fromkeys((machine.cores, 1)):
-            for form in ("float", "int8"):
+            for form in ("float", *sorted(runtime.integer_forms)):
                 found.append(Setting(runtime=name, form=form, format=kind, options={"threads": threads}))
             for value in precisions:
                 options: dict[str, Scalar] = {"threads": threads, "precision": value}

@@ -31,8 +31,8 @@ def model_file(job: FitJob, cache: Path) -> Model:
     if text.endswith(".pt2") or ".py:" in text:
         from dovetail.workloads.torch_import import import_torch
 
-        folder = cache / "exports" / digest([text, _stamp(text)])
-        return Model(path=import_torch(text, folder / "model.onnx").path)
+        folder = cache / "exports" / digest([text, _stamp(text), job.seed])
+        return Model(path=import_torch(text, folder / "model.onnx", seed=job.seed).path)
     if text.endswith(LITERT_SUFFIX):
         return _imported(Path(text), cache)
     return Model(path=Path(text))

@@ -29,6 +29,7 @@ class OpenVino(Runtime):
 
     name: ClassVar[str] = "openvino"
     formats: ClassVar[frozenset[str]] = frozenset({"onnx", "openvino"})
+    integer_forms: ClassVar[frozenset[str]] = frozenset({"int8"})
     requirement: ClassVar[str] = "openvino"
 
     def missing(self) -> str | None:

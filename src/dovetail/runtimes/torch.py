@@ -34,6 +34,7 @@ class TorchRuntime(Runtime):
     name: ClassVar[str] = "torch"
     formats: ClassVar[frozenset[str]] = frozenset({"onnx"})
     requirement: ClassVar[str] = _EXTRA
+    integer_forms: ClassVar[frozenset[str]] = frozenset()
 
     def missing(self) -> str | None:
         """One line when the extra is absent."""

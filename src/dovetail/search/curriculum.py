@@ -231,6 +231,8 @@ class Curriculum:
         while rest:
             shape = rest.pop(0)
             stand = yield from self._try((*current.passes, shape))
+            if stand is None and "count" in dict(shape.params):
+                return None  # what has not so many has no more of them
             if stand is None:
                 continue
             self._looked_at.append(stand)

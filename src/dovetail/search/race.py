@@ -30,8 +30,10 @@ TUNE_WITHIN = 0.25
 """Log gain that an option may bring whose effect in this runtime was not seen yet."""
 LOOK_ERROR = 0.03
 """Standard error, in log ratio, of what an option seemed to gain between two quick looks."""
-BASELINE_WITHIN = 4.0
-"""Cost relative to the best above which a runtime's other options are not tried on the original."""
+OPTION_WITHIN = 2.0
+"""Factor that an option may change the time of the original by (assumed); threads more, where there are many."""
+THREADS_WITHIN = 0.25
+"""The same for threads, as a share of how many there are (assumed)."""
 SURE = 0.9
 """Chance of certification from which a candidate needs no twin with other constants."""
 OPEN_PLACES = 3
@@ -48,6 +50,8 @@ def _unseen_gain(option: str, before: object, after: object) -> float:
     return TUNE_WITHIN
 
 
+CALIBRATED = frozenset({"threads", "precision"})
+"""Options whose effect a calibration tells."""
 Forecast = Callable[[Recipe, Recipe], Estimate | None]
 """Time of a recipe over that of one that was measured, with an interval; ``None`` where nothing is known of either."""
 
@@ -85,6 +89,8 @@ class Race:
         self.records: dict[str, CandidateRecord] = {}
         self.finished = False
         self._proposals = {p.recipe.key: p for p in space}
+        threads = [dict(p.recipe.options).get("threads") for p in space]
+        self._cores = max((count for count in threads if isinstance(count, int)), default=1)
         self._passed_over: dict[str, str] = {}
         self._shuffled = list(space)
         random.Random(seed).shuffle(self._shuffled)
@@ -126,15 +132,22 @@ class Race:
         return self._next_baseline() or self._next_threads() or self._next_first_look() or self._next_tuned()
 
     def _next_baseline(self) -> Proposal | None:
-        """Usual options of every runtime first, then others of those that are not hopelessly slow."""
+        """Every runtime with its usual options first, then with others that may make it the fastest."""
         for proposal in (p for p in self.space if p.baseline and p.recipe.key not in self.records):
-            usual = [r for r in self._ok() if r.is_baseline and r.recipe.runtime == proposal.recipe.runtime]
             if not proposal.recipe.options:
                 return proposal
-            if usual and min(map(self._log_cost, usual)) <= self._bar() + math.log(BASELINE_WITHIN):
-                if not self._surely_slower(proposal, self._baseline_bar()):
-                    return proposal
+            if self._least_of_original(proposal) <= self._bar() and not self._surely_slower(proposal, self._baseline_bar()):
+                return proposal
         return None
+
+    def _least_of_original(self, proposal: Proposal) -> float:
+        """Log cost that options may at best bring the original to, as other options of the same runtime tell."""
+        told = []
+        for record in (r for r in self._ok() if r.is_baseline and r.recipe.runtime == proposal.recipe.runtime):
+            changed = self._changed(dict(record.recipe.options), proposal)
+            within = [max(OPTION_WITHIN, THREADS_WITHIN * self._cores) if n == "threads" else OPTION_WITHIN for n, *_ in changed]
+            told.append(self._log_cost(record) - math.log(math.prod(within)))
+        return max(told, default=math.inf)
 
     def _next_threads(self) -> Proposal | None:
         """Another thread count for the best candidate so far, where its effect in that runtime was not seen yet.
@@ -294,7 +307,8 @@ class Race:
     def _float_outlook(self, runtime: str) -> Interval | None:
         """Log cost that the forecast leaves to unchanged outputs in a runtime: of the one that may be least."""
         if runtime not in self._floors:
-            found = [self._outlook(p) for p in self.space if p.recipe.runtime == runtime and p.lossless]
+            plain = [p for p in self.space if p.recipe.runtime == runtime and p.lossless]
+            found = [self._outlook(p) for p in plain if {name for name, _ in p.recipe.options} <= CALIBRATED]
             self._floors[runtime] = min((o for o in found if o is not None), key=lambda outlook: outlook.low, default=None)
         return self._floors[runtime]
 

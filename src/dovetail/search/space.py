@@ -15,6 +15,8 @@ from dovetail.core.protocols import Knob
 from dovetail.core.recipe import PassSpec, Recipe, Scalar, freeze
 
 INT8_DOT = frozenset({"avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm"})
+EMULATED_GAIN = (0.2, 1.0)
+"""Assumed: of quantised models in runtimes that compute them in float, rounding in between."""
 LITERT_GAIN = 6.0
 """Assumed: LiteRT costs a small network up to this much less than a general runtime (a call and an operator cost it least)."""
 
@@ -69,6 +71,7 @@ class Chain:
         lossless: outputs are equal within rounding.
         like: label of a chain that gives the same graph with other constants, so the same speed, in the same format; empty
             for none.
+        form: of the model that comes out: ``float``, ``int8`` or ``int8-dynamic``.
     """
 
     label: str
@@ -78,6 +81,7 @@ class Chain:
     reach: float = 1.0
     lossless: bool = False
     like: str = ""
+    form: str = "float"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,7 +151,7 @@ def _chains(traits: Traits, environment: Environment) -> Iterator[Chain]:
         yield from _static_int8(clean, traits, environment)
     if traits.kinds & {"MatMul", "Gemm"}:
         dynamic, weights = ((0.5, _amdahl(traits.product_share, most)) for most in (3.0, 1.5))
-        yield Chain(label="dynamic int8", passes=(*clean, spec("quantize_dynamic", **_safe(environment))), gain=dynamic)
+        yield Chain(label="dynamic int8", passes=(*clean, spec("quantize_dynamic", **_safe(environment))), gain=dynamic, form="int8-dynamic")
         yield Chain(label="int8 weights", passes=(*clean, spec("weight_only", bits=8)), gain=weights)
         yield Chain(label="int4 weights", passes=(*clean, spec("weight_only", bits=4)), gain=weights)
     half = (*clean, spec("float16", compute="float32"))
@@ -166,11 +170,11 @@ def _static_int8(clean: tuple[PassSpec, ...], traits: Traits, environment: Envir
     model_type = {"model_type": "transformer"} if traits.transformer else {}
 
     def static(label: str, like: str = "int8", **params: object) -> Chain:
-        return Chain(label=label, passes=(*clean, spec("quantize_static", **safe, **params)), gain=gain, like=like)
+        return Chain(label=label, passes=(*clean, spec("quantize_static", **safe, **params)), gain=gain, like=like, form="int8")
 
     def nncf(label: str, like: str = "", **params: object) -> Chain:
         passes = (*clean, spec("quantize_nncf", **safe, **model_type, **params))
-        return Chain(label=label, passes=passes, format=_format(params), gain=gain, like=like)
+        return Chain(label=label, passes=passes, format=_format(params), gain=gain, like=like, form="int8")
 
     yield static("int8", like="")
     yield nncf("int8 nncf", target="openvino", preset="performance")
@@ -183,7 +187,7 @@ def _static_int8(clean: tuple[PassSpec, ...], traits: Traits, environment: Envir
     yield nncf("int8 nncf mixed qdq", like="int8 nncf qdq", target="onnx", preset="mixed")
     if traits.margin:
         islands = spec("float_islands", **safe, max_drop=traits.margin)
-        yield Chain(label="int8 with float islands", passes=(*clean, islands), gain=gain, like="int8")
+        yield Chain(label="int8 with float islands", passes=(*clean, islands), gain=gain, like="int8", form="int8")
     if traits.transformer:
         yield static("int8 smooth", like="", smooth=0.5)
         yield static("int8 matrix products", like="", include_types=["MatMul", "Gemm"])
@@ -221,7 +225,11 @@ def _format(params: Mapping[str, object]) -> str:
 
 
 def enumerate_space(
-    traits: Traits, environment: Environment, knobs: Mapping[str, Sequence[Knob]], formats: Mapping[str, frozenset[str]]
+    traits: Traits,
+    environment: Environment,
+    knobs: Mapping[str, Sequence[Knob]],
+    formats: Mapping[str, frozenset[str]],
+    integer_forms: Mapping[str, frozenset[str]] | None = None,
 ) -> tuple[Proposal, ...]:
     """All proposals, each recipe once.
 
@@ -230,6 +238,8 @@ def enumerate_space(
         environment: of the machine.
         knobs: runtime → its options here.
         formats: runtime → model formats that it takes.
+        integer_forms: runtime → quantised forms that it multiplies in integers; in others it gains nothing. All where it is
+            not named.
     """
     found: dict[str, Proposal] = {}
     known = {(chain.label, chain.format): chain for chain in chains(traits, environment)}
@@ -237,8 +247,10 @@ def enumerate_space(
         for runtime, options in knobs.items():
             if chain.format not in formats[runtime]:
                 continue
+            emulated = chain.form not in {"float", *(integer_forms or {}).get(runtime, {chain.form})}
+            offered = replace(chain, gain=EMULATED_GAIN) if emulated else chain
             twin = Recipe(passes=known[chain.like, chain.format].passes, runtime=runtime).key if chain.like else ""
-            for proposal in in_runtime(chain, runtime, options, twin=twin, lossless_only=traits.lossless_only):
+            for proposal in in_runtime(offered, runtime, options, twin=twin, lossless_only=traits.lossless_only):
                 found.setdefault(proposal.recipe.key, proposal)
     return tuple(found.values())
 

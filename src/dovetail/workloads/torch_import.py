@@ -65,6 +65,7 @@ def import_torch(
     *,
     feeds: Mapping[str, NDArray[Any]] | Sequence[NDArray[Any]] | None = None,
     shapes: Sequence[Sequence[int]] | None = None,
+    seed: int = 0,
 ) -> TorchImport:
     """Exports a torch network to ONNX and compares both on the example.
 
@@ -74,6 +75,7 @@ def import_torch(
         out: the ONNX file to write.
         feeds: example inputs, in order, or by the name of the module's arguments.
         shapes: shapes of float example inputs, drawn from a normal distribution, where no values are given.
+        seed: of the weights that a factory draws, so that it makes the same network every time.
 
     Raises:
         MissingDependency: torch or onnxscript is absent.
@@ -89,7 +91,7 @@ def import_torch(
         network, example = _load_pt2(torch, Path(source), given)
     else:
         where = str(source)
-        network, example = _from_factory(torch, where, given)
+        network, example = _from_factory(torch, where, given, seed)
     if example is None:
         raise InputError(
             "the network's inputs are not known",
@@ -126,7 +128,7 @@ def _given(
     return Example(args=tuple(torch.randn(*shape, generator=generator) for shape in shapes))
 
 
-def _from_factory(torch: Any, spec: str, given: Example | None) -> tuple[Any, Example | None]:
+def _from_factory(torch: Any, spec: str, given: Example | None, seed: int) -> tuple[Any, Example | None]:
     """Runs ``factory`` of ``file.py:factory``."""
     file, _, name = spec.rpartition(":")
     if not file or not name.isidentifier():
@@ -136,7 +138,9 @@ def _from_factory(torch: Any, spec: str, given: Example | None) -> tuple[Any, Ex
     if not callable(factory):
         raise InputError(f"it defines no function {name!r}", where=file)
     try:
-        made = factory()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            made = factory()
         inputs = loaded.example_inputs() if hasattr(loaded, "example_inputs") else None
     except Exception as exc:  # the user's own code
         raise ModelError(f"{name}() raised {type(exc).__name__}: {exc}", where=file) from exc
