@@ -51,8 +51,13 @@ def agreement(a_ND: Array, b_ND: Array, pairs: int, seed: int = 0) -> float:
     return float(spearmanr(ours, theirs).statistic)
 
 
-def opened(path: Path) -> Encoder:
+def opened(path: Path, *, padded: bool = False) -> Encoder:
     """An ONNX file on ONNX Runtime, or the answer of an artifact on its own runtime."""
+    encoder = _opened(path)
+    return (lambda feeds: encoder(sentences.padded(feeds))) if padded else encoder
+
+
+def _opened(path: Path) -> Encoder:
     if path.is_dir():
         import dovetail
 
@@ -70,9 +75,10 @@ def main() -> None:
     parser.add_argument("other", type=Path, help="an .onnx file, or an artifact's folder")
     parser.add_argument("--sentences", type=int, default=SENTENCES)
     parser.add_argument("--pairs", type=int, default=PAIRS)
+    parser.add_argument("--padded", action="store_true", help="at 128 tokens, for a network of a fixed length")
     options = parser.parse_args()
     texts = shakespeare(options.sentences)
-    a_ND, b_ND = (embeddings(opened(path), texts) for path in (options.original, options.other))
+    a_ND, b_ND = (embeddings(opened(path, padded=options.padded), texts) for path in (options.original, options.other))
     print(f"{agreement(a_ND, b_ND, options.pairs):.3f} Spearman between the cosines of {options.pairs:,} pairs")
 
 

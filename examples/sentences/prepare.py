@@ -16,11 +16,12 @@ HERE = Path(__file__).resolve().parent
 BENCHMARKS = HERE.parents[1] / "benchmarks"
 
 
-def job(out: Path) -> Path:
-    """Writes ``fit.yaml``; the model lies beside it."""
+def job(out: Path, *, padded: bool = False) -> Path:
+    """Writes ``fit.yaml``; the model lies beside it. With sentences as long as they are, or all filled up to 128 tokens."""
+    end = "_padded" if padded else ""
     keys = {
         "model": "minilm.onnx",
-        "data": {part: f"{HERE / 'sentences.py'}:{part}" for part in ("calibrate", "select", "certify")},
+        "data": {part: f"{HERE / 'sentences.py'}:{part}{end}" for part in ("calibrate", "select", "certify")},
         "train": f"{HERE / 'sentences.py'}:train",
         "metric": "spearman:cosine",
         "max_drop": "1%",
@@ -43,10 +44,12 @@ def export(out: Path) -> Path:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=HERE / "made", help="folder, 91 MB")
-    out = parser.parse_args().out
+    parser.add_argument("--padded", action="store_true", help="measure and judge at 128 tokens")
+    options = parser.parse_args()
+    out = options.out
     out.mkdir(parents=True, exist_ok=True)
     export(out)
-    print(f"dovetail optimize --job {job(out)} --train-budget 30m --budget 10m --out {out / 'minilm.fit'}")
+    print(f"dovetail optimize --job {job(out, padded=options.padded)} --train-budget 30m --budget 10m --out {out / 'minilm.fit'}")
 
 
 if __name__ == "__main__":

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 Feeds = dict[str, NDArray[np.int64]]
 Judged = Iterator[tuple[Feeds, int, float]]
-CALIBRATE, MOST_TOKENS = 128, 256
-"""Pairs that calibrate; tokens after which a sentence is cut."""
+CALIBRATE, MOST_TOKENS, PADDED_TOKENS = 128, 256, 128
+"""Pairs that calibrate; tokens after which a sentence is cut; tokens up to which one may be filled up."""
 
 
 def train() -> Iterator[Feeds]:
@@ -47,6 +47,32 @@ def select() -> Judged:
 def certify() -> Judged:
     """What certifies the answer: the test split."""
     return judged("test")
+
+
+def calibrate_padded() -> Judged:
+    """As :func:`calibrate`, every sentence filled up: for who serves a fixed length."""
+    return filled(calibrate())
+
+
+def select_padded() -> Judged:
+    """As :func:`select`, filled up."""
+    return filled(select())
+
+
+def certify_padded() -> Judged:
+    """As :func:`certify`, filled up."""
+    return filled(certify())
+
+
+def filled(samples: Judged) -> Judged:
+    """Every sentence at :data:`PADDED_TOKENS`."""
+    return ((padded(feeds), group, score) for feeds, group, score in samples)
+
+
+def padded(feeds: Feeds, length: int = PADDED_TOKENS) -> Feeds:
+    """``[1, length]`` each, zeros behind the sentence, which the mask hides; cut where it is longer."""
+    missing = max(0, length - feeds["input_ids"].shape[1])
+    return {name: np.pad(value[:, :length], ((0, 0), (0, missing))) for name, value in feeds.items()}
 
 
 def judged(split: str, without: tuple[str, ...] = ()) -> Judged:

@@ -71,6 +71,8 @@ def test_bad_input_is_one_message(dovetail, untrained: Path, samples: Path, tmp_
     assert short.returncode == 2 and "sgd, adamw" in short.stderr
     assert not (tmp_path / "new").exists()
     command = ["train", untrained, "--data", samples, "--out", tmp_path / "new"]
+    several = dovetail(*command, "--augment", "shifts", "--augment", "images")
+    assert several.returncode == 2 and "2 augmentations" in several.stderr and "--trials" in several.stderr
     for wrong, message in (("--metric=acuracy", "did you mean accuracy"), ("--seed=-1", "a seed is a whole number")):
         done = dovetail(*command, wrong, "--trials", 1)
         assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr

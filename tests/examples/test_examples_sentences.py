@@ -59,7 +59,18 @@ def test_no_sentence_serves_two_ends(shared: Path) -> None:
     assert not (seen["select"] | seen["certify"]) & set(trained)
 
 
+def test_sentences_filled_up_are_hidden_behind_their_mask(shared: Path) -> None:
+    sentences = script(HERE / "sentences.py")
+    (plain, *_), (filled, *_) = next(sentences.select()), next(sentences.select_padded())
+    length = plain["input_ids"].shape[1]
+    assert {x.shape for x in filled.values()} == {(1, 128)} and filled["attention_mask"].sum() == length < 128
+    assert np.array_equal(filled["input_ids"][:, :length], plain["input_ids"])
+    assert sentences.padded(plain, 4)["input_ids"].shape == (1, 4)
+
+
 def test_the_job_names_what_is_there(tmp_path: Path) -> None:
+    padded = load_job(script(HERE / "prepare.py").job(tmp_path, padded=True))
+    assert padded.files() is not None and str(padded.train).endswith("sentences.py:train")
     job = load_job(script(HERE / "prepare.py").job(tmp_path))
     assert job.model == str(tmp_path / "minilm.onnx") and job.metric == "spearman:cosine"
     assert str(job.train).endswith("sentences.py:train") and job.files() is not None
