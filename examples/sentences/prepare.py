@@ -49,7 +49,8 @@ def main() -> None:
     out = options.out
     out.mkdir(parents=True, exist_ok=True)
     export(out)
-    print(f"dovetail optimize --job {job(out, padded=options.padded)} --train-budget 30m --budget 10m --out {out / 'minilm.fit'}")
+    written = job(out, padded=options.padded)
+    print(f"dovetail optimize --job {written} --train-budget 30m --budget 10m --out {out / 'minilm.fit'}")
 
 
 if __name__ == "__main__":

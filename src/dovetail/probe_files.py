@@ -1,5 +1,6 @@
-"""Writes the probe networks in the forms that runtimes take: as they are, quantised to 8 bits, and both lowered to LiteRT;
-with ranges found at each call where much of a network is matrix products.
+"""Writes the probe networks in the forms that runtimes take.
+
+As they are, quantised to 8 bits, and both lowered to LiteRT; with ranges found at each call where matrix products are large.
 
 Wired here, beside ``worker.py`` and run by it: it needs networks of ``devices``, a quantiser of ``compress`` and ``lowering``.
 """

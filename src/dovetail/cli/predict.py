@@ -32,7 +32,7 @@ def command(
     model: Annotated[Path, typer.Argument(help="An .onnx or .tflite file.")],
     device: Annotated[str | None, typer.Option(help="A device of the catalogue, or a calibrated cuda:0.")] = None,
     runtime: Annotated[str | None, typer.Option(help="Build it in this runtime, and predict from what that executes.")] = None,
-    precision: Annotated[str | None, typer.Option(help="Numeric type: float, int8, int8-dynamic, bf16; on a device fp16, int8, …")] = None,
+    precision: Annotated[str | None, typer.Option(help="float, int8, int8-dynamic, bf16; on a device fp16, int8, …")] = None,
     threads: Annotated[int | None, typer.Option(help="Threads inside an operator.")] = None,
     batch: Annotated[int | None, typer.Option(help="Samples a call; the model's or the shapes' own by default.")] = None,
     eager: Annotated[bool, typer.Option("--eager", help="On a GPU: PyTorch without torch.compile.")] = False,

@@ -145,8 +145,8 @@ class Race:
         told = []
         for record in (r for r in self._ok() if r.is_baseline and r.recipe.runtime == proposal.recipe.runtime):
             changed = self._changed(dict(record.recipe.options), proposal)
-            within = [max(OPTION_WITHIN, THREADS_WITHIN * self._cores) if n == "threads" else OPTION_WITHIN for n, *_ in changed]
-            told.append(self._log_cost(record) - math.log(math.prod(within)))
+            factors = [max(OPTION_WITHIN, THREADS_WITHIN * self._cores * (name == "threads")) for name, *_ in changed]
+            told.append(self._log_cost(record) - math.log(math.prod(factors)))
         return max(told, default=math.inf)
 
     def _next_threads(self) -> Proposal | None:

@@ -151,7 +151,8 @@ def _chains(traits: Traits, environment: Environment) -> Iterator[Chain]:
         yield from _static_int8(clean, traits, environment)
     if traits.kinds & {"MatMul", "Gemm"}:
         dynamic, weights = ((0.5, _amdahl(traits.product_share, most)) for most in (3.0, 1.5))
-        yield Chain(label="dynamic int8", passes=(*clean, spec("quantize_dynamic", **_safe(environment))), gain=dynamic, form="int8-dynamic")
+        products = (*clean, spec("quantize_dynamic", **_safe(environment)))
+        yield Chain(label="dynamic int8", passes=products, gain=dynamic, form="int8-dynamic")
         yield Chain(label="int8 weights", passes=(*clean, spec("weight_only", bits=8)), gain=weights)
         yield Chain(label="int4 weights", passes=(*clean, spec("weight_only", bits=4)), gain=weights)
     half = (*clean, spec("float16", compute="float32"))
