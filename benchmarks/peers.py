@@ -112,9 +112,9 @@ class Match:
     def __init__(self, name: str, options: argparse.Namespace) -> None:
         self.name, self.options = name, options
         self.folder: Path = options.work / "peers" / name
-        self.out = self.folder / "fit"
+        self.out: Path = options.ours or self.folder / "fit"
         request = models.request(name, options.work / "peers", budget=options.budget)
-        if not (options.reuse and (self.out / MANIFEST).exists()):
+        if not (options.ours or (options.reuse and (self.out / MANIFEST).exists())):
             optimize(request, PlainProgress(sys.stderr))
         self.manifest = read_manifest(self.out)
         self.job = describe(request, lambda text: None)
@@ -227,6 +227,7 @@ class Match:
             "metric": self.job.metric_spec,
             "max_drop": f"{100 * limit.value:g}{'%' if limit.kind is DropKind.RELATIVE else 'pp'}",
             "units": {name: split.units for name, split in self.job.splits.items() if name != "timing"},
+            "ours": str(self.options.ours or ""),
             **{name: getattr(self.options, name) for name in ("budget", "rounds", "first_rounds", "block")},
         }
 
@@ -292,6 +293,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--block", type=float, default=0.15, help="seconds per block (default: 0.15)")
     parser.add_argument("--build-limit", type=float, default=1800.0, help="seconds for one peer's tool (default: 1800)")
     parser.add_argument("--reuse", action="store_true", help="take artifacts and peers' models from an earlier run")
+    parser.add_argument("--ours", type=Path, help="an artifact of the one model that was made elsewhere, for example trained")
     parser.add_argument("--olive", default="", help="Python of the environment that Olive is installed in")
     parser.add_argument("--show", action="store_true", help="print the table of the latest rows and measure nothing")
     return parser.parse_args()
@@ -299,6 +301,8 @@ def arguments() -> argparse.Namespace:
 
 def main() -> int:
     options = arguments()
+    if options.ours and len(options.models) != 1:
+        sys.exit("--ours is an artifact of one model: name it with --models")
     found = rows.latest("peers") if options.show else [Match(name, options).run() for name in options.models]
     return 0 if peers_table.show(found) else 1
 

@@ -20,7 +20,7 @@ Array = NDArray[Any]
 Labeled = tuple[Mapping[str, Array], int, Any]
 
 STS_SPLITS = ("train", "dev", "test")
-MAX_TOKENS = 256
+MAX_TOKENS, PADDED_TOKENS = 256, 128
 
 MELS, FRAMES, WINDOW_S, HOP_S = 128, 5, 0.064, 0.032
 """Front end of MLPerf Tiny's anomaly detection: 64 ms windows every 32 ms, 128 mel bands, five frames a vector."""
@@ -64,6 +64,14 @@ def sts_pairs(splits: tuple[str, ...] = STS_SPLITS) -> Iterator[Labeled]:
                     feeds = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
                     yield feeds, pair, float(row["score"])
                 pair += 1
+
+
+def sts_pairs_padded() -> Iterator[Labeled]:
+    """The same, filled up to :data:`PADDED_TOKENS`: zeros behind the sentence, which the mask hides."""
+    for feeds, pair, label in sts_pairs():
+        missing = max(0, PADDED_TOKENS - feeds["input_ids"].shape[1])
+        filled = {name: np.pad(value[:, :PADDED_TOKENS], ((0, 0), (0, missing))) for name, value in feeds.items()}
+        yield filled, pair, label
 
 
 def mel_frames() -> Iterator[Labeled]:
