@@ -24,7 +24,7 @@ class QuantizeAware(Pass):
     """
 
     name: ClassVar[str] = "quantize_aware"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     needs_calibration: ClassVar[bool] = True
     trains: ClassVar[bool] = True
     shrinks: ClassVar[bool] = True

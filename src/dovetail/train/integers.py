@@ -21,19 +21,21 @@ def dequantized(tensor: TensorProto, item: Item, scale: Tensor, zero: TensorProt
     return levels.to(scale.dtype) * _shaped(scale, levels, item)
 
 
-_SEVEN_BITS = {TensorProto.INT8: (-64, 64), TensorProto.UINT8: (0, 127)}
-"""Levels of ONNX Runtime's ``reduce_range``."""
+_NARROW = {TensorProto.INT8: ((-64, 64), (-127, 127)), TensorProto.UINT8: ((0, 127),)}
+"""Levels of ONNX Runtime's ``reduce_range``, and of a grid that is symmetric around zero; the narrowest first."""
 
 
 def span(tensor: TensorProto) -> tuple[int, int]:
-    """Lowest and highest level that training may give a stored weight: those of its type, or of 7 bits where it keeps to them.
+    """Lowest and highest level that training may give a stored weight: those of the narrowest grid that it keeps to.
 
-    Such weights cannot saturate the 16-bit sums of machines without VNNI; trained beyond, they would.
+    Weights of 7 bits cannot saturate the 16-bit sums of machines without VNNI; trained beyond, they would. Of -128 kernels may
+    assume that there is none: LiteRT's weights have none, so that a file with one would compute something else there.
     """
-    low, high = _SEVEN_BITS.get(tensor.data_type, (0, 0))
     levels = numpy_helper.to_array(tensor)
-    within = high > 0 and bool((levels >= low).all() and (levels <= high).all())
-    return (low, high) if within else INTEGER_LIMITS[tensor.data_type]
+    for low, high in _NARROW.get(tensor.data_type, ()):
+        if bool((levels >= low).all() and (levels <= high).all()):
+            return low, high
+    return INTEGER_LIMITS[tensor.data_type]
 
 
 def quantized(
