@@ -173,18 +173,21 @@ def _measured(path: Path, form: str, setting: probe_traces.Setting, folder: Path
 
 def judge(machine: MachineModel, measured: Sequence[Mapping[str, Any]], folder: Path) -> list[Judged]:
     """Predicts every measured point."""
-    plans = {name: plan(analyze(folder / "models" / f"{name}-float.onnx")) for name in {row["model"] for row in measured}}
+    forms = {(row["model"], row["form"]) for row in measured}
+    plans = {key: plan(analyze(folder / "models" / f"{'-'.join(key)}.onnx")) for key in forms}
     found = []
     for row in measured:
         profile = decode(Profile, row["profile"])
         kernels = [kernel for kernel in profile.kernels if kernel.time_s > 0]
+        planned = machine.planned(row["runtime"], row["form"], row["options"], plans[row["model"], row["form"]])
+        float_plan = plans[row["model"], "float"]
         found.append(
             Judged(
                 model=row["model"],
                 setting=row["setting"],
                 measured_s=row["call_s"],
-                built=machine.built(row["runtime"], profile.threads, kernels).latency_s,
-                planned=machine.planned(row["runtime"], row["form"], row["options"], plans[row["model"]]),
+                built=machine.built(row["runtime"], profile.threads, kernels, planned=planned).latency_s,
+                planned=machine.planned(row["runtime"], row["form"], row["options"], float_plan),
             )
         )
     return found

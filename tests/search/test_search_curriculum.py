@@ -203,3 +203,14 @@ def test_labels_add_up_trainings() -> None:
 )
 def test_epochs_are_rounded_down_to_two_digits(epochs: float, shown: int) -> None:
     assert rounded(epochs) == shown
+
+
+@pytest.mark.parametrize(("units", "kept"), [(0, True), (50_000, True), (300, False)])
+def test_what_fresh_samples_could_not_certify_is_not_accepted(units: int, kept: bool) -> None:
+    """A network that loses 0.9 of the permitted drop: few samples would leave its upper bound above the limit."""
+    world = World(budget_s=400.0, epoch_s=20.0)
+    world.half = 1e9
+    world.cost = 0.8 * MARGIN / 2
+    curriculum = Curriculum(replace(aim(world), units=units), world.left_s)
+    world.run(curriculum)
+    assert bool(curriculum.accepted) is kept

@@ -9,15 +9,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from dovetail import plugins
 from dovetail.core import units
 from dovetail.core.errors import InputError
 from dovetail.core.outcome import CandidateRecord, Infeasible
-from dovetail.core.recipe import PassSpec, Recipe
+from dovetail.core.recipe import PassSpec
 from dovetail.core.serial import decode, encode
 from dovetail.measure.arena import Contestant, Runner
 from dovetail.measure.child import ChildFailure
-from dovetail.pipeline.trials import Rival
+from dovetail.pipeline.trials import Rival, is_trained
 from dovetail.search.curriculum import Aim, Curriculum, told, upon
 from dovetail.search.race import PROCESS_SPREAD, Race
 from dovetail.search.space import Proposal, shapes
@@ -96,7 +95,10 @@ def _aims(fit: Fit) -> list[Aim]:
     if fit.job.workload is None or goal.margin is None:
         return []
     ladders = shapes(frozenset(op.kind for op in fit.job.workload.ops))
-    aims = [Aim(proposal=race.proposal(r), record=r, shapes=ladders, margin=goal.margin, cost=goal.cost) for r in first]
+    units = goal.certification_units
+    aims = [
+        Aim(proposal=race.proposal(r), record=r, shapes=ladders, margin=goal.margin, units=units, cost=goal.cost) for r in first
+    ]
     return list({aim.proposal.recipe.key: aim for aim in aims}.values())
 
 
@@ -114,12 +116,8 @@ def _on_trained(fit: Fit, aim: Aim, accepted: Mapping[tuple[PassSpec, ...], floa
     """The recipes that were nearly as fast as the aimed-at one on the original, on every network that keeps the quality."""
     race = fit.race
     bar = NEAR * race.goal.cost(aim.record)
-    plain = {race.proposal(r).family for r in race.leaders() if race.goal.cost(r) <= bar and not _trained(r.recipe)}
+    plain = {race.proposal(r).family for r in race.leaders() if race.goal.cost(r) <= bar and not is_trained(r.recipe)}
     return [upon(passes, p, ratio) for passes, ratio in accepted.items() for p in list(race.space) if p.family in plain]
-
-
-def _trained(recipe: Recipe) -> bool:
-    return any(plugins.compression_pass(step.name).trains for step in recipe.passes)
 
 
 class _Clock:
@@ -167,12 +165,12 @@ class _Follower:
             return fit.race.records[key]
         row = self._finished.get(key)
         if row is None:
-            self._told.begins(_trained(proposal.recipe))
+            self._told.begins(is_trained(proposal.recipe))
             with fit.ledger.stage("training"):
                 record = fit.trials.run(proposal, fit.race)
             fit.journal.add("trial", key, {"record": encode(record), "spent_s": self._clock.tick()})
         else:
-            self._told.trained |= _trained(proposal.recipe)
+            self._told.trained |= is_trained(proposal.recipe)
             record = decode(CandidateRecord, row["record"])
             self._clock.tick(row.get("spent_s"))
         fit.race.tell(record)

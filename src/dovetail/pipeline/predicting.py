@@ -9,7 +9,7 @@ from pathlib import Path
 from dovetail import plugins
 from dovetail.core.calibration import Calibration
 from dovetail.core.device import Device, Fact, Kind, Memory
-from dovetail.core.errors import InputError
+from dovetail.core.errors import InputError, ModelError
 from dovetail.core.estimate import Estimate
 from dovetail.core.prediction import Prediction
 from dovetail.core.profile import Kernel
@@ -31,9 +31,10 @@ from dovetail.predict.best_rates import best_rates
 from dovetail.predict.call_model import CallEstimate
 from dovetail.predict.machine_model import Learned, MachineModel, Setting
 from dovetail.predict.op_table import OpTable, op_table
-from dovetail.predict.plan_model import plan
+from dovetail.predict.plan_model import plan, quantised
 from dovetail.predict.predict import predict
 from dovetail.predict.setting import Setting as DeviceSetting
+from dovetail.search.race import CALIBRATED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,12 +133,13 @@ def predict_here(
         InputError: nothing was calibrated at that precision and number of threads, or shapes or model say another batch.
     """
     machine = MachineModel(known)
-    chosen = [key for key in machine.settings if _wanted(key, precision, threads)]
+    workload = analyzed_at(model, shapes, batch)
+    able = [key for key in machine.settings if key[1] == "int8" or not quantised(workload)]
+    chosen = [key for key in able if _wanted(key, precision, threads)]
     if not chosen:
-        precisions, counts = {_precision(key) for key in machine.settings}, {_threads_of(key) for key in machine.settings}
+        precisions, counts = {_precision(key) for key in able}, {_threads_of(key) for key in able}
         hint = f"calibrated: {', '.join(sorted(precisions))}; threads {', '.join(map(str, sorted(counts)))}"
         raise InputError(f"nothing is calibrated at {precision or 'any precision'}, {threads or 'any'} threads", hint=hint)
-    workload = analyzed_at(model, shapes, batch)
     wanted, device, table = plan(workload), calibrated_device(known), op_table(workload)
     needs = {name: _needs(table, device, name, workload.batch) for name in map(_precision, chosen)}
     found = [
@@ -261,14 +263,26 @@ def predict_built(
         raise InputError(f"{runtime} does not tell what it executes", where="--runtime")
     kernels = tuple(decode(Kernel, kernel) for kernel in answer["kernels"])
     threads = threads_of(runtime, options, known.calibration.environment.cores)
+    machine = MachineModel(known)
     try:
-        estimate = MachineModel(known).built(runtime, threads, kernels, batch=batch)
+        planned = _planned(machine, runtime, {**options, "threads": threads}, model, batch)
+        estimate = machine.built(runtime, threads, kernels, batch=batch, planned=planned)
     except KeyError:
         pairs = sorted(f"{name} at {count}" for name, count in known.calls)
         what = f"{runtime} was not calibrated at {threads} threads"
         raise InputError(what, where="--threads", hint=f"calibrated: {', '.join(pairs)}") from None
     notes = _batch_notes(batch)
     return BuiltForecast(recipe=recipe, threads=threads, kernels=kernels, estimate=estimate, notes=notes)
+
+
+def _planned(machine: MachineModel, runtime: str, options: Mapping[str, Scalar], model: Path, batch: int) -> Estimate | None:
+    """The call as told by the file's operators alone; ``None`` where the setting is not calibrated, or nobody reads the file."""
+    known = {name: value for name, value in options.items() if name in CALIBRATED}
+    try:
+        workload = analyzed_at(model, {}, batch)
+        return machine.planned(runtime, "int8" if quantised(workload) else "float", known, plan(workload), batch=batch)
+    except (KeyError, ModelError, InputError):
+        return None
 
 
 def with_rates(device: Device, calibration: Calibration | None, best: Mapping[str, float] | None = None) -> Device:

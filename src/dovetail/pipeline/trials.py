@@ -11,11 +11,13 @@ from typing import Any
 
 import numpy as np
 
+from dovetail import plugins
 from dovetail.certify.quality import quality_drop
 from dovetail.core.errors import DataError, ModelError
 from dovetail.core.measurement import Interval
 from dovetail.core.outcome import CandidateRecord, Fate, Infeasible, Quality
 from dovetail.core.protocols import Array, Metric
+from dovetail.core.recipe import Recipe
 from dovetail.measure.arena import Conditions, Contestant, Runner, screen
 from dovetail.measure.child import ChildFailure
 from dovetail.pipeline.anchors import Anchors
@@ -148,12 +150,15 @@ class Trials:
     # -- quality -----------------------------------------------------------------------------------------------------
 
     def _judged(self, record: CandidateRecord, runner: Runner, proposal: Proposal, race: Race) -> CandidateRecord:
-        """Looks at quality where the recipe could win, or where a promise of equal outputs is not kept."""
+        """Looks at quality where the recipe could win or was trained, or where a promise of equal outputs is not kept.
+
+        What was trained is looked at even where something seems faster: that may turn out to lose too much.
+        """
         known = [r for r in race.records.values() if race.proposal(r).quality_key == proposal.quality_key and r.quality]
         if known:
             return replace(record, quality=known[0].quality)
         changed = proposal.lossless and self._difference(runner) > LOSSLESS_TOLERANCE
-        if not changed and not race.promising(record):
+        if not changed and not is_trained(proposal.recipe) and not race.promising(record):
             return record
         return replace(record, quality=self.quality(runner, proposal, self._units_for(runner.typical_s)))
 
@@ -248,6 +253,11 @@ class Trials:
     def _metric(self) -> Metric:
         assert self._job.metric is not None, "quality is judged only where there is a metric"
         return self._job.metric
+
+
+def is_trained(recipe: Recipe) -> bool:
+    """Whether one of its passes trains."""
+    return any(plugins.compression_pass(step.name).trains for step in recipe.passes)
 
 
 def spread(count: int, total: int) -> list[int]:

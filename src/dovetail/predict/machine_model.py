@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from dovetail.core.calibration import Calibration, Trace
-from dovetail.core.estimate import Estimate
+from dovetail.core.estimate import Estimate, joint_coverage
 from dovetail.core.profile import Kernel
 from dovetail.core.recipe import Scalar
 from dovetail.core.source import Source, SourceKind
@@ -96,14 +97,25 @@ class MachineModel:
         """All that were calibrated on enough networks whose operators are known."""
         return tuple(self._learned.plans)
 
-    def built(self, runtime: str, threads: int, kernels: Sequence[Kernel], *, batch: int = 1) -> CallEstimate:
+    def built(
+        self, runtime: str, threads: int, kernels: Sequence[Kernel], *, batch: int = 1, planned: Estimate | None = None
+    ) -> CallEstimate:
         """A call of so many samples that executes these kernels.
+
+        Args:
+            runtime: that executes them.
+            threads: with so many.
+            kernels: in any order.
+            batch: samples a call.
+            planned: the same call as told by the model's operators alone. Both err, and for different reasons: what one knows
+                of kernels and the other of whole calls. Their geometric mean errs less than either.
 
         Raises:
             KeyError: the runtime was not calibrated at that number of threads.
         """
         found = self.calls(runtime, threads).predict(kernels)
-        return replace(found, latency_s=widened(found.latency_s, batch**BATCH_WIDENS))
+        found = replace(found, latency_s=widened(found.latency_s, batch**BATCH_WIDENS))
+        return found if planned is None else _mean(found, planned)
 
     def planned(self, runtime: str, form: str, options: Mapping[str, Scalar], wanted: Plan, *, batch: int = 1) -> Estimate:
         """A call of so many samples of a model that the runtime has not built; the plan is of the whole call.
@@ -155,6 +167,22 @@ class MachineModel:
                 raise KeyError(f"{runtime} at {threads} threads")
             self._calls[key] = CallModel(self._learned.calls[key], self._source)
         return self._calls[key]
+
+
+def _mean(found: CallEstimate, planned: Estimate) -> CallEstimate:
+    """Geometric mean of two estimates of one call, whose errors are taken to be independent; kernels are scaled along."""
+    own = found.latency_s
+    value = math.sqrt(own.value * planned.value)
+    low, high = (math.exp(math.hypot(*pair) / 2) for pair in (_logs(own, planned, low=True), _logs(own, planned, low=False)))
+    latency = replace(own, value=value, low=value / low, high=value * high, coverage=joint_coverage(own, planned))
+    scale = value / own.value
+    kernels = tuple(scale * seconds for seconds in found.kernels_s)
+    return CallEstimate(latency_s=latency, kernels_s=kernels, overhead_s=scale * found.overhead_s)
+
+
+def _logs(*estimates: Estimate, low: bool) -> tuple[float, ...]:
+    """Distance of one end of each from its value, as a logarithm."""
+    return tuple(math.log(item.value / item.low if low else item.high / item.value) for item in estimates)
 
 
 def setting(runtime: str, form: str, options: Mapping[str, Scalar]) -> Setting:

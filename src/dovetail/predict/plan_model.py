@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,11 +52,23 @@ class Plan:
     rest: tuple[float, ...]
 
 
+_ROUNDING = frozenset({"QuantizeLinear", "DequantizeLinear"})
+
+
+def quantised(workload: Workload) -> bool:
+    """Whether the model rounds to integers itself."""
+    return any(op.kind in _ROUNDING for op in workload.ops)
+
+
 def plan(workload: Workload) -> Plan:
-    """Splits a workload into products and the rest; operators of unknown size count with no bytes."""
-    products = [(op, found) for op in workload.ops if (found := _product(op))]
+    """Splits a workload into products and the rest; operators of unknown size count with no bytes.
+
+    A quantised model counts as the float one that it was: what its rounding costs is learned of each runtime.
+    """
+    ops = _without_rounding(workload.ops)
+    products = [(op, found) for op in ops if (found := _product(op))]
     rest = np.zeros((4, 2))
-    for op in workload.ops:
+    for op in ops:
         if _product(op) is None and op.kind not in _VIEWS and (op.output_bytes or op.flop):
             rest[_sort(op.kind)] += (1.0, op.bytes or 0.0)
     return Plan(
@@ -64,6 +76,22 @@ def plan(workload: Workload) -> Plan:
         works=tuple(found for _, found in products),
         rest=tuple(map(float, rest.ravel())),
     )
+
+
+def _without_rounding(ops: Sequence[Op]) -> list[Op]:
+    """Operators between which nothing is rounded; stored integers are weights of who reads them, as float32."""
+    stored = {
+        op.outputs[0]: 4.0 * math.prod(shape)
+        for op in ops
+        if op.kind == "DequantizeLinear" and not op.input_bytes and op.outputs and (shape := op.output_shapes[0]) is not None
+    }
+    found = []
+    for op in (op for op in ops if op.kind not in _ROUNDING):
+        weights = sum(stored.get(name, 0.0) for name in op.inputs)
+        if weights and op.input_bytes is not None:
+            op = replace(op, weight_bytes=op.weight_bytes + weights, input_bytes=max(0.0, op.input_bytes - weights))
+        found.append(op)
+    return found
 
 
 def _sort(kind: str) -> int:

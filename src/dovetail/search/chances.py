@@ -23,6 +23,11 @@ def certifiable(quality: Quality, margin: float, units: int) -> bool:
     return Z_ALPHA * _errors(quality, units)[1] <= margin
 
 
+def certifiable_drop(quality: Quality, margin: float, units: int) -> float:
+    """Drop on the selection split up to which ``units`` fresh units are more likely than not to certify such a candidate."""
+    return margin - Z_ALPHA * _errors(quality, units)[1]
+
+
 def certification_chance(quality: Quality, margin: float, units: int, z_alpha: float = Z_ALPHA) -> float:
     """Probability that ``units`` fresh units certify a drop of at most ``margin``, judged from the selection split.
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 
 from dovetail.core.outcome import CandidateRecord
 from dovetail.core.recipe import PassSpec, Recipe, freeze
+from dovetail.search.chances import certifiable_drop
 from dovetail.search.goal import Goal
 from dovetail.search.space import Proposal, spec
 
@@ -69,6 +70,7 @@ class Aim:
         record: what was seen of it.
         shapes: way of taking something away → passes, from the least to the most.
         margin: permitted drop.
+        units: independent units that will certify; 0 where that is not known.
         cost: what is to become small, of a record; by default the time of a call.
     """
 
@@ -76,6 +78,7 @@ class Aim:
     record: CandidateRecord
     shapes: Mapping[str, Sequence[PassSpec]]
     margin: float
+    units: int = 0
     cost: Callable[[CandidateRecord], float] = Goal().cost
 
 
@@ -181,9 +184,9 @@ class Curriculum:
             if not self._recovered(best) and share_s >= self._epoch_s:
                 best = (yield from self._train(best, share_s)) or best
         left_s = self._left_s() - reserve_s
-        if self._aim.margin < best.drop <= NEAR * self._aim.margin and left_s > self._epoch_s:
+        if not self._keeps(best) and best.drop <= NEAR * self._aim.margin and left_s > self._epoch_s:
             best = (yield from self._train(best, left_s)) or best
-        return best if best.drop <= self._aim.margin else None
+        return best if self._keeps(best) else None
 
     def _shares_s(self, stand: _Stand, reserve_s: float) -> tuple[float, ...]:
         """Seconds of each schedule that a network is trained for after its short training, as long as it needs more.
@@ -208,7 +211,7 @@ class Curriculum:
         share_s = LAST_TRY * self._left_s()
         if best is not None and not self._recovered(best) and share_s >= self._epoch_s:
             best = (yield from self._train(best, share_s)) or best
-        return best if best is not None and best.drop <= self._aim.margin else None
+        return best if best is not None and self._keeps(best) else None
 
     def _promise(self, stand: _Stand) -> float:
         """Quality lost per logarithm of what is gained, the less the better; losing nothing is as good as the gain is."""
@@ -221,7 +224,14 @@ class Curriculum:
         return quality is not None and stand.drop > HOPELESS * abs(quality.reference)
 
     def _recovered(self, stand: _Stand) -> bool:
-        return stand.drop <= EASE * self._aim.margin
+        return stand.drop <= EASE * self._aim.margin and self._keeps(stand)
+
+    def _keeps(self, stand: _Stand) -> bool:
+        """Whether it loses so little that fresh samples will probably certify it."""
+        quality, margin = stand.record.quality, self._aim.margin
+        if quality is None or not self._aim.units:
+            return stand.drop <= margin
+        return stand.drop <= certifiable_drop(quality, margin, self._aim.units)
 
     def _least_that_pays(
         self, current: _Stand, ladder: Sequence[PassSpec]
@@ -262,7 +272,7 @@ class Curriculum:
         """Longer training of the best result, then training with its rounding in the loop where there is one."""
         if current.passes and not self._all_spent and share_s > 2 * self._epoch_s:
             longer = yield from self._train(current, share_s * self._at_end())
-            if longer is not None and longer.drop <= self._aim.margin:
+            if longer is not None and self._keeps(longer):
                 current = self._accept(longer)
         if self._rounding:
             aware_s = share_s if self._all_spent else (1 - LONGER_SHARE) * share_s
