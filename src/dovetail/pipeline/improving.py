@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from dovetail.core import units
 from dovetail.core.errors import InputError
 from dovetail.core.outcome import CandidateRecord, Infeasible
-from dovetail.core.recipe import PassSpec
+from dovetail.core.recipe import PassSpec, Recipe
 from dovetail.core.serial import decode, encode
 from dovetail.measure.arena import Contestant, Runner
 from dovetail.measure.child import ChildFailure

@@ -276,7 +276,7 @@ def predict_built(
 
 
 def _planned(machine: MachineModel, runtime: str, options: Mapping[str, Scalar], model: Path, batch: int) -> Estimate | None:
-    """The call as told by the file's operators alone; ``None`` where the setting is not calibrated, or nobody reads the file."""
+    """The call as told by the operators alone; ``None`` where the setting is not calibrated, or nobody reads the file."""
     known = {name: value for name, value in options.items() if name in CALIBRATED}
     try:
         workload = analyzed_at(model, {}, batch)
