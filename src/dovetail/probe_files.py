@@ -69,7 +69,7 @@ def _product_share(model: Any) -> float:
     """Of a network's weights in matrix products."""
     from onnx import numpy_helper
 
-    sizes = {tensor.name: numpy_helper.to_array(tensor).size for tensor in model.graph.initializer}
+    sizes: dict[str, int] = {tensor.name: numpy_helper.to_array(tensor).size for tensor in model.graph.initializer}
     products = {name for node in model.graph.node if node.op_type in ("MatMul", "Gemm") for name in node.input}
     return sum(size for name, size in sizes.items() if name in products) / max(1, sum(sizes.values()))
 

@@ -90,6 +90,13 @@ def test_the_batch_is_what_was_asked_for() -> None:
     assert [schedule(Training(batch=size), attention, 0).batch for size in (None, 8)] == [32, 8]
 
 
+def test_images_stay_as_they_are_where_the_originals_answers_outnumber_the_weights() -> None:
+    grey = Looks(normalised=False, attention=False, channels=1, weights=28_000, answers=10)
+    chosen = {count: schedule(Training(), grey, 0, samples=count).augment for count in (0, 10_000, 50_000)}
+    assert chosen == {0: "strong_shifts", 10_000: "strong_shifts", 50_000: "none"}
+    assert schedule(Training(augment="shifts"), grey, 0, samples=50_000).augment == "shifts"
+
+
 def test_what_cannot_be_trained_says_why(original: Model, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="samples to train on"):
         Distil().apply(original, context(tmp_path / "alone", None))

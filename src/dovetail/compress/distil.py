@@ -14,7 +14,7 @@ class Distil(Pass):
     """Training with the original as teacher; parameters are those of :class:`dovetail.compress.training_settings.Training`."""
 
     name: ClassVar[str] = "distil"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     trains: ClassVar[bool] = True
 
     def apply(self, model: Model, ctx: PassContext) -> Model:
