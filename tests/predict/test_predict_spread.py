@@ -60,7 +60,7 @@ def machine(count, noise):
 def test_errors_are_of_networks_whose_kernels_were_not_seen():
     learned = machine(32, noise=0.5)
     (key,) = learned.settings
-    errors = np.array(list(learned._plan_model(key).log_errors.values()))
+    errors = np.array(list(learned._plan_model(key).errors(0.0).values()))
     assert 0.35 < errors.std() < 0.8
     told = learned.built(key[0], 1, traces(1, seed=5)[0].kernels).latency_s
     assert 2.0 < told.high / told.value < 8.0 and 2.0 < told.value / told.low < 8.0  # of errors of 0.5, ±1.6 deviations

@@ -14,7 +14,7 @@ from dovetail.predict.kernel_model import Choice, Label, LearnedKernels
 from dovetail.predict.machine_model import Learned, setting
 from dovetail.predict.plan_model import LearnedPlans
 
-SCHEMA = 1
+SCHEMA = 2
 """Of the layout and of what is learned: raise it whenever either changes."""
 
 
@@ -104,6 +104,7 @@ def _plans(found: LearnedPlans) -> dict[str, Any]:
         "usual": found.usual,
         "weights": list(found.weights),
         "log_errors": encode(found.log_errors),
+        "calls_s": encode(found.calls_s),
     }
 
 
@@ -114,4 +115,5 @@ def _plans_from(row: Mapping[str, Any]) -> LearnedPlans:
         usual=row["usual"],
         weights=tuple(row["weights"]),
         log_errors=row["log_errors"],
+        calls_s=row["calls_s"],
     )

@@ -139,11 +139,16 @@ class MachineModel:
         models = self._plan_model(one), self._plan_model(other)
         if one == other:
             return Estimate(value=1.0, low=1.0, high=1.0, source=self._source, coverage=1.0)
-        common = models[0].log_errors.keys() & models[1].log_errors.keys()
+        times = [model.predict(wanted).value for model in models]
+        errors = [model.errors(min(times)) for model in models]
+        common = errors[0].keys() & errors[1].keys()
+        if len(common) < FEWEST_SHARED:
+            errors = [model.errors(0.0) for model in models]
+            common = errors[0].keys() & errors[1].keys()
         if len(common) < FEWEST_SHARED:
             raise KeyError(f"{one} and {other} share {len(common)} networks")
-        spread = conformal(np.array([models[0].log_errors[name] - models[1].log_errors[name] for name in sorted(common)]))
-        value = models[0].predict(wanted).value / models[1].predict(wanted).value
+        spread = conformal(np.array([errors[0][name] - errors[1][name] for name in sorted(common)]))
+        value = times[0] / times[1]
         low, high = value * spread.low, value * spread.high
         return Estimate(value=value, low=low, high=high, source=self._source, coverage=spread.coverage)
 

@@ -19,12 +19,12 @@ from dovetail.core.calibration import Trace
 from dovetail.core.estimate import Estimate
 from dovetail.core.source import Source
 from dovetail.core.workload import Op, Workload
-from dovetail.predict.call_model import widening
+from dovetail.predict.call_model import LONG_S, widening
 from dovetail.predict.cross_fit import CrossFit
 from dovetail.predict.fit import positive_sum
 from dovetail.predict.kernel_model import KernelModel, Label, label
 from dovetail.predict.kernel_work import ELEMENT_BYTES, Work, logarithms
-from dovetail.predict.spread import conformal
+from dovetail.predict.spread import FEWEST, conformal
 
 Floats = NDArray[np.float64]
 
@@ -88,9 +88,7 @@ def _without_rounding(ops: Sequence[Op]) -> list[Op]:
     found = []
     for op in (op for op in ops if op.kind not in _ROUNDING):
         weights = sum(stored.get(name, 0.0) for name in op.inputs)
-        if weights and op.input_bytes is not None:
-            op = replace(op, weight_bytes=op.weight_bytes + weights, input_bytes=max(0.0, op.input_bytes - weights))
-        found.append(op)
+        found.append(replace(op, weight_bytes=weights) if weights else op)
     return found
 
 
@@ -132,12 +130,14 @@ class LearnedPlans:
         weights: of the terms of a call, ``[11]``.
         log_errors: network → natural logarithm of measured over predicted, by kernels and weights that had not seen the
             network. Which code the runtime usually runs for a kind of operator is taken from all of them.
+        calls_s: network → measured seconds.
     """
 
     labels: Mapping[str, Label]
     usual: str
     weights: tuple[float, ...]
     log_errors: Mapping[str, float]
+    calls_s: Mapping[str, float]
 
 
 def learn_plans(traces: Sequence[Trace], plans: Mapping[str, Plan], kernels: KernelModel, cross: CrossFit) -> LearnedPlans:
@@ -166,6 +166,7 @@ def learn_plans(traces: Sequence[Trace], plans: Mapping[str, Plan], kernels: Ker
         usual=usual,
         weights=tuple(map(float, weights)),
         log_errors=dict(zip((trace.network for trace in known), errors, strict=True)),
+        calls_s={trace.network: trace.call_s for trace in known},
     )
 
 
@@ -201,23 +202,26 @@ class PlanModel:
 
     def __init__(self, learned: LearnedPlans, kernels: KernelModel, source: Source) -> None:
         self._learned, self._kernels, self._source = learned, kernels, source
-        self._spread = conformal(np.array(list(learned.log_errors.values())))
+        errors = learned.log_errors
+        self._spread = conformal(np.array(list(errors.values())))
+        long = [errors[name] for name, call_s in learned.calls_s.items() if call_s >= LONG_S]
+        self._long_spread = conformal(np.array(long)) if len(long) >= FEWEST else self._spread
 
-    @property
-    def log_errors(self) -> Mapping[str, float]:
-        """See :class:`LearnedPlans`."""
-        return self._learned.log_errors
+    def errors(self, value_s: float) -> Mapping[str, float]:
+        """Network → natural logarithm of measured over predicted, of networks like a call that takes so long.
+
+        Long calls are told better than short ones, so that they are judged by their like alone, where there are enough.
+        """
+        long = {name: self._learned.log_errors[name] for name, call_s in self._learned.calls_s.items() if call_s >= LONG_S}
+        return long if value_s >= LONG_S and len(long) >= FEWEST else self._learned.log_errors
 
     def predict(self, wanted: Plan) -> Estimate:
         """A call of a model with this plan."""
         terms = self._asked(wanted).terms(self._kernels)
         value = float((terms @ np.array(self._learned.weights))[0])
+        spread = self._long_spread if value >= LONG_S else self._spread
         return Estimate(
-            value=value,
-            low=value * self._spread.low,
-            high=value * self._spread.high,
-            source=self._source,
-            coverage=self._spread.coverage,
+            value=value, low=value * spread.low, high=value * spread.high, source=self._source, coverage=spread.coverage
         )
 
     def unlike(self, wanted: Plan) -> float:
