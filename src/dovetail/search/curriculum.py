@@ -50,6 +50,8 @@ HOPE = 8.0
 """Ways that lose more than so many times as much for what they gain as the best one, before any training, are not trained."""
 NEARLY = 0.8
 """Of the amount that seems needed for a step: smaller ones are not tried, since gains do not grow evenly."""
+LEAP = 3.0
+"""Times an amount that hardly gained: the most that seems needed, since small gains drown in noise and tell little."""
 NEAR = 2.0
 """Times the permitted drop within which more training is thought to give the rest back."""
 LAST_TRY = 0.6
@@ -250,7 +252,7 @@ class Curriculum:
             wanted = math.log(self._least_gain)
             if gain >= wanted:
                 return stand
-            needed = amount(shape) * wanted / gain if gain > 0 else 0.0
+            needed = amount(shape) * min(wanted / gain, LEAP) if gain > 0 else 0.0
             while len(rest) > 1 and amount(rest[0]) < NEARLY * needed:
                 rest.pop(0)
         return None
