@@ -113,6 +113,17 @@ def test_steps_grow_while_networks_recover_at_once() -> None:
     assert taken[:3] == [2, 6, 14]  # 1.12 times, then at least 1.21 and 1.46 times more
 
 
+def test_where_no_large_step_is_left_a_usual_one_is_taken() -> None:
+    """Networks recover at once, so that steps grow; but only a few blocks more can be taken away, which gain less."""
+    world = World(budget_s=1200.0)
+    world.cost = 0.0
+    few = {"blocks": shapes(frozenset({"Add"}))["blocks"][:3]}
+    curriculum = Curriculum(replace(aim(world), shapes=few), world.left_s)
+    world.run(curriculum)
+    taken = [sum(amount(step) for step in passes) for passes in curriculum.accepted]
+    assert taken[:2] == [2, 4]  # 1.12 times; 1.21 more would take four blocks at once, which are not offered
+
+
 def test_after_a_step_that_fails_something_smaller_is_trained() -> None:
     world = World(budget_s=600.0, epoch_s=20.0)
     world.gain, world.cost = 1.06, 0.0088  # two blocks for a step, and too little time to recover from them

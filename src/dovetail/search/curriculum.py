@@ -144,6 +144,9 @@ class Curriculum:
         reserve_s = self._budget_s * LAST_SHARE
         while self._left_s() > reserve_s:
             reached = yield from self._step(current, reserve_s)
+            if reached is None and self._least_gain > STEP:  # nothing gains so much: a step of the usual size may do
+                self._least_gain = STEP
+                continue
             stuck = reached is None
             reached = reached or (yield from self._smaller(current))
             if reached is not None:
