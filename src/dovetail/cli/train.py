@@ -44,7 +44,6 @@ def command(
     quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
 ) -> None:
     """Train a model's weights: from labels, from a teacher, or both; resumes where it was killed."""
-    from dovetail.core.errors import InputError
     from dovetail.core.serial import encode
     from dovetail.core.training import Objective, Schedule
     from dovetail.data.job import FitJob, load_job
@@ -53,9 +52,6 @@ def command(
     from dovetail.report.training import render_terminal, write_html
     from dovetail.search.hyperparameters import USUAL_RATE
 
-    if len(augment or []) > 1 and not trials:
-        hint = "name one, or let --trials choose between them"
-        raise InputError(f"{len(augment or [])} augmentations", where="--augment", hint=hint)
     base = FitJob() if job is None else load_job(job)
     changes: dict[str, Any] = {"model": model, "train": data, "metric": metric or base.metric, "seed": seed}
     request = TrainRequest(

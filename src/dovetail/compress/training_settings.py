@@ -73,7 +73,7 @@ class Looks:
         channels: of its one image input; 0 where it has none.
         sparse: many weights are zero, so that they were pruned.
         weights: how many it has.
-        answers: numbers that it says of a sample (of a position, where it answers at many).
+        answers: numbers that it says of a sample; of a position, where it answers at many.
     """
 
     normalised: bool
@@ -98,17 +98,22 @@ def looks(proto: Any) -> Looks:
         normalised="BatchNormalization" in kinds,
         attention="Softmax" in kinds and bool(kinds & {"LayerNormalization", "Erf", "Gelu"}),
         channels=found[0] if len(shapes) == 1 and found else 0,
-        sparse=_zeros(proto) > SPARSE,
+        sparse=_zeros(matrices) > SPARSE,
         weights=sum(math.prod(tensor.dims) for tensor in matrices),
-        answers=sum(max(1, shape[1]) for value in proto.graph.output if len(shape := _sizes(value)) > 1),
+        answers=sum(_answers(_sizes(value)) for value in proto.graph.output),
     )
 
 
-def _zeros(proto: Any) -> float:
-    """Share of zeros among the float weights that lie in the file itself."""
+def _answers(shape: Sequence[int]) -> int:
+    """Of ``[N, C]``, ``[N, positions, C]`` or ``[N, C, H, W]``, C; of anything else, or where it is open, 1."""
+    axis = {2: 1, 3: 2, 4: 1}.get(len(shape))
+    return 1 if axis is None else max(1, shape[axis])
+
+
+def _zeros(weights: Sequence[Any]) -> float:
+    """Share of zeros among the weights that lie in the file itself."""
     import onnx
 
-    weights = [t for t in proto.graph.initializer if t.data_type == onnx.TensorProto.FLOAT and len(t.dims) > 1]
     arrays = [onnx.numpy_helper.to_array(t) for t in weights if t.data_location != onnx.TensorProto.EXTERNAL]
     count = sum(array.size for array in arrays)
     return sum(int((array == 0).sum()) for array in arrays) / count if count else 0.0

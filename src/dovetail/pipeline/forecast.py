@@ -16,7 +16,7 @@ from dovetail.core.workload import Workload
 from dovetail.pipeline import calibrate
 from dovetail.pipeline.learned import learned
 from dovetail.predict.machine_model import MachineModel, Setting, setting
-from dovetail.predict.plan_model import Plan, plan
+from dovetail.predict.plan_model import Plan, form, plan
 from dovetail.search.race import CALIBRATED, TUNE_WITHIN
 
 UNCALIBRATED_OPTION = math.exp(TUNE_WITHIN)
@@ -43,6 +43,7 @@ class ModelForecast:
     def __init__(self, machine: MachineModel, workload: Workload, cores: int) -> None:
         self._machine, self._cores = machine, cores
         self._plan: Plan = plan(workload)
+        self._original = form(workload)
         self._known = frozenset(machine.settings)
         self._ratios: dict[tuple[Setting, Setting], Estimate | None] = {}
 
@@ -64,24 +65,20 @@ class ModelForecast:
     def _setting(self, recipe: Recipe) -> Setting | None:
         """The calibrated setting that a recipe comes down to, but for options that were not calibrated."""
         names = {step.name for step in recipe.passes}
-        form = _form(names)
-        if form is None:
+        made = _form(names) or self._original
+        if made is None or names - _FLOAT - _INT8 - _DYNAMIC:
             return None
         options: dict[str, Scalar] = {"threads": threads_of(recipe.runtime, recipe.settings, self._cores)}
         precision = recipe.settings.get("precision")
-        if precision in ("bf16", "f16") and form == "float":
+        if precision in ("bf16", "f16") and made == "float":
             options["precision"] = precision
-        found = setting(recipe.runtime, form, options)
+        found = setting(recipe.runtime, made, options)
         return found if found in self._known else None
 
 
 def _form(passes: set[str]) -> str | None:
-    """That passes leave a model in, as calibrations call it; ``None`` where they calibrate no such."""
-    rest = passes - _FLOAT
-    forms = [form for form, known in (("int8", _INT8), ("int8-dynamic", _DYNAMIC)) if rest & known]
-    if rest - _INT8 - _DYNAMIC or len(forms) > 1:
-        return None
-    return forms[0] if forms else "float"
+    """That passes bring a model to, as calibrations call it; ``None`` where they leave its numbers as they are."""
+    return "int8" if passes & _INT8 else "int8-dynamic" if passes & _DYNAMIC else None
 
 
 def _uncalibrated(recipe: Recipe) -> set[tuple[str, object]]:

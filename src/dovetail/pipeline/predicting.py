@@ -31,7 +31,7 @@ from dovetail.predict.best_rates import best_rates
 from dovetail.predict.call_model import CallEstimate
 from dovetail.predict.machine_model import Learned, MachineModel, Setting
 from dovetail.predict.op_table import OpTable, op_table
-from dovetail.predict.plan_model import plan, quantised
+from dovetail.predict.plan_model import form, plan
 from dovetail.predict.predict import predict
 from dovetail.predict.setting import Setting as DeviceSetting
 from dovetail.search.race import CALIBRATED
@@ -68,7 +68,7 @@ class Forecasted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuiltForecast:
-    """A model that a runtime has built, as predicted from its kernels.
+    """A model that a runtime has built, as predicted from its kernels and, where they are known to calibrations, its operators.
 
     Attributes:
         kernels: that a call executes, with the seconds of each in ``estimate``.
@@ -134,7 +134,7 @@ def predict_here(
     """
     machine = MachineModel(known)
     workload = analyzed_at(model, shapes, batch)
-    able = [key for key in machine.settings if key[1] == "int8" or not quantised(workload)]
+    able = [key for key in machine.settings if key[1] == "int8" or form(workload) != "int8"]
     chosen = [key for key in able if _wanted(key, precision, threads)]
     if not chosen:
         precisions, counts = {_precision(key) for key in able}, {_threads_of(key) for key in able}
@@ -276,11 +276,13 @@ def predict_built(
 
 
 def _planned(machine: MachineModel, runtime: str, options: Mapping[str, Scalar], model: Path, batch: int) -> Estimate | None:
-    """The call as told by the operators alone; ``None`` where the setting is not calibrated, or nobody reads the file."""
-    known = {name: value for name, value in options.items() if name in CALIBRATED}
+    """The call as told by the operators alone, as if of one sample; ``None`` where that says nothing of it."""
+    if not set(options) <= CALIBRATED:
+        return None
     try:
         workload = analyzed_at(model, {}, batch)
-        return machine.planned(runtime, "int8" if quantised(workload) else "float", known, plan(workload), batch=batch)
+        known = form(workload)
+        return None if known is None or workload.uncounted else machine.planned(runtime, known, options, plan(workload))
     except (KeyError, ModelError, InputError):
         return None
 

@@ -75,6 +75,9 @@ def train(request: TrainRequest, progress: Progress) -> TrainResult:
         DovetailError: bad input, or nothing good came of it; says what, where, and what to do.
     """
     started = time.monotonic()
+    if len(request.augmentations) > 1 and not request.trials:
+        hint = "name one, or let --trials choose between them"
+        raise InputError(f"{len(request.augmentations)} augmentations", where="augment", hint=hint)
     metric = _metric(request.job.metric)
     cache, machine = cache_folder(), environment()
     progress.stage("describe", None)

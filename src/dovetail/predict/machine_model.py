@@ -107,15 +107,17 @@ class MachineModel:
             threads: with so many.
             kernels: in any order.
             batch: samples a call.
-            planned: the same call as told by the model's operators alone. Both err, and for different reasons: what one knows
-                of kernels and the other of whole calls. Their geometric mean errs less than either.
+            planned: the same call as told by the model's operators alone, as if it were of one sample. Both err, and for
+                different reasons: one knows kernels, the other whole calls. Their geometric mean errs less than either. Where
+                they contradict each other, kernels tell.
 
         Raises:
             KeyError: the runtime was not calibrated at that number of threads.
         """
         found = self.calls(runtime, threads).predict(kernels)
-        found = replace(found, latency_s=widened(found.latency_s, batch**BATCH_WIDENS))
-        return found if planned is None else _mean(found, planned)
+        if planned is not None and planned.low <= found.latency_s.high and found.latency_s.low <= planned.high:
+            found = _mean(found, planned)
+        return replace(found, latency_s=widened(found.latency_s, batch**BATCH_WIDENS))
 
     def planned(self, runtime: str, form: str, options: Mapping[str, Scalar], wanted: Plan, *, batch: int = 1) -> Estimate:
         """A call of so many samples of a model that the runtime has not built; the plan is of the whole call.

@@ -55,9 +55,18 @@ class Plan:
 _ROUNDING = frozenset({"QuantizeLinear", "DequantizeLinear"})
 
 
-def quantised(workload: Workload) -> bool:
-    """Whether the model rounds to integers itself."""
-    return any(op.kind in _ROUNDING for op in workload.ops)
+_OTHER_INTEGERS = frozenset({
+    "DynamicQuantizeLinear", "MatMulInteger", "ConvInteger", "DynamicQuantizeMatMul", "MatMulIntegerToFloat", "MatMulNBits",
+    "QLinearMatMul", "QLinearConv", "QGemm",
+})  # fmt: skip
+
+
+def form(workload: Workload) -> str | None:
+    """What calibrations call a model as it stands: ``float``, ``int8``; ``None`` for integers that they have no plans of."""
+    kinds = {op.kind for op in workload.ops}
+    if kinds & _OTHER_INTEGERS or (kinds & _ROUNDING and "QuantizeLinear" not in kinds):
+        return None
+    return "int8" if kinds & _ROUNDING else "float"
 
 
 def plan(workload: Workload) -> Plan:
@@ -202,10 +211,7 @@ class PlanModel:
 
     def __init__(self, learned: LearnedPlans, kernels: KernelModel, source: Source) -> None:
         self._learned, self._kernels, self._source = learned, kernels, source
-        errors = learned.log_errors
-        self._spread = conformal(np.array(list(errors.values())))
-        long = [errors[name] for name, call_s in learned.calls_s.items() if call_s >= LONG_S]
-        self._long_spread = conformal(np.array(long)) if len(long) >= FEWEST else self._spread
+        self._spreads = [conformal(np.array(list(self.errors(value).values()))) for value in (0.0, LONG_S)]
 
     def errors(self, value_s: float) -> Mapping[str, float]:
         """Network → natural logarithm of measured over predicted, of networks like a call that takes so long.
@@ -219,7 +225,7 @@ class PlanModel:
         """A call of a model with this plan."""
         terms = self._asked(wanted).terms(self._kernels)
         value = float((terms @ np.array(self._learned.weights))[0])
-        spread = self._long_spread if value >= LONG_S else self._spread
+        spread = self._spreads[value >= LONG_S]
         return Estimate(
             value=value, low=value * spread.low, high=value * spread.high, source=self._source, coverage=spread.coverage
         )

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 
 from dovetail.core.outcome import CandidateRecord
 from dovetail.core.recipe import PassSpec, Recipe, freeze
-from dovetail.search.chances import certifiable_drop
+from dovetail.search.chances import certifiable, certifiable_drop
 from dovetail.search.goal import Goal
 from dovetail.search.space import Proposal, spec
 
@@ -126,6 +126,7 @@ class Curriculum:
         self._epoch_s = 0.0
         self._least_gain = STEP
         self._all_spent = False
+        self._refused = False
         self._rounding = any(step.name == "quantize_static" for step in aim.proposal.recipe.passes)
         self._looked_at: list[_Stand] = []
         self._tried: set[tuple[PassSpec, ...]] = set()
@@ -234,8 +235,8 @@ class Curriculum:
     def _keeps(self, stand: _Stand) -> bool:
         """Whether it loses so little that fresh samples will probably certify it."""
         quality, margin = stand.record.quality, self._aim.margin
-        if quality is None or not self._aim.units:
-            return stand.drop <= margin
+        if quality is None or not certifiable(quality, margin, self._aim.units):
+            return stand.drop <= margin  # nothing can be certified: the best effort wins
         return stand.drop <= certifiable_drop(quality, margin, self._aim.units)
 
     def _least_that_pays(
@@ -246,7 +247,7 @@ class Curriculum:
         while rest:
             shape = rest.pop(0)
             stand = yield from self._try((*current.passes, shape))
-            if stand is None and "count" in dict(shape.params):
+            if stand is None and self._refused and "count" in dict(shape.params):
                 return None  # what has not so many has no more of them
             if stand is None:
                 continue
@@ -298,6 +299,7 @@ class Curriculum:
     def _try(self, passes: tuple[PassSpec, ...], aware: float = 0) -> Generator[Proposal, CandidateRecord, _Stand | None]:
         """A trial of a network in the aimed-at recipe; ``None`` where it cannot be made."""
         record = yield self.proposal(passes, aware)
+        self._refused = record.infeasible is not None and record.infeasible.stage == "build"
         return None if record.infeasible is not None else _Stand(passes=passes, record=record, cost=self._aim.cost(record))
 
     def proposal(self, passes: tuple[PassSpec, ...], aware: float = 0) -> Proposal:

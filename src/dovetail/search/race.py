@@ -33,7 +33,7 @@ LOOK_ERROR = 0.03
 OPTION_WITHIN = 2.0
 """Factor that an option may change the time of the original by (assumed); threads more, where there are many."""
 THREADS_WITHIN = 0.25
-"""The same for threads, as a share of how many there are (assumed)."""
+"""The same for fewer threads, as a share of how many there are (assumed)."""
 SURE = 0.9
 """Chance of certification from which a candidate needs no twin with other constants."""
 OPEN_PLACES = 3
@@ -145,9 +145,14 @@ class Race:
         told = []
         for record in (r for r in self._ok() if r.is_baseline and r.recipe.runtime == proposal.recipe.runtime):
             changed = self._changed(dict(record.recipe.options), proposal)
-            factors = [max(OPTION_WITHIN, THREADS_WITHIN * self._cores * (name == "threads")) for name, *_ in changed]
+            factors = [self._within(name, after) for name, _, after in changed]
             told.append(self._log_cost(record) - math.log(math.prod(factors)))
         return max(told, default=math.inf)
+
+    def _within(self, option: str, after: object) -> float:
+        """Factor that an option may gain on the original: threads as many as they become, fewer ones a share of all."""
+        many = max(after if isinstance(after, int) else 1, THREADS_WITHIN * self._cores) if option == "threads" else 1
+        return max(OPTION_WITHIN, many)
 
     def _next_threads(self) -> Proposal | None:
         """Another thread count for the best candidate so far, where its effect in that runtime was not seen yet.
