@@ -49,8 +49,9 @@ def read(path: Path) -> Iterator[Row]:
 
 
 def latest(name: str) -> list[Row]:
-    """The last row of every model in a journal."""
-    return list({row["config"]["model"]: row for row in read(FOLDER / f"{name}.jsonl")}.values())
+    """The last row of every model in a journal; artifacts that were made elsewhere stand beside the usual one."""
+    found = read(FOLDER / f"{name}.jsonl")
+    return list({(row["config"]["model"], row["config"].get("ours", "")): row for row in found}.values())
 
 
 def geometric_mean(values: Iterable[float]) -> float:
