@@ -28,6 +28,8 @@ from dovetail.search.space import Proposal
 
 FIRST_UNITS = 256
 FIRST_LOOK_S = 2.0
+TRAINED_LOOK_S = 15.0
+"""The same for what was trained: a minute of training follows from what is seen."""
 SEARCH_RESAMPLES = 400
 """Of the bootstrap while searching, where intervals choose and prove nothing; some metrics take long to compute."""
 LOSSLESS_TOLERANCE = 1e-3
@@ -158,19 +160,21 @@ class Trials:
         if known:
             return replace(record, quality=known[0].quality)
         changed = proposal.lossless and self._difference(runner) > LOSSLESS_TOLERANCE
-        if not changed and not is_trained(proposal.recipe) and not race.promising(record):
+        trained = is_trained(proposal.recipe)
+        if not changed and not trained and not race.promising(record):
             return record
-        return replace(record, quality=self.quality(runner, proposal, self._units_for(runner.typical_s)))
+        units = self._units_for(runner.typical_s, TRAINED_LOOK_S if trained else FIRST_LOOK_S)
+        return replace(record, quality=self.quality(runner, proposal, units))
 
     @property
     def first_units(self) -> int:
         """Units of the selection split that the least look at quality takes."""
         return min(FIRST_UNITS, self._job.splits["selection"].units)
 
-    def _units_for(self, call_s: float) -> int:
-        """As many units as a first look has time for."""
+    def _units_for(self, call_s: float, look_s: float) -> int:
+        """As many units as a look has time for."""
         split = self._job.splits["selection"]
-        affordable = int(FIRST_LOOK_S / call_s * split.units / split.samples)
+        affordable = int(look_s / call_s * split.units / split.samples)
         return min(split.units, max(self.first_units, affordable))
 
     def quality(self, runner: Runner, proposal: Proposal, units: int) -> Quality:
