@@ -30,6 +30,7 @@ def outputs(path: Path, image: np.ndarray) -> np.ndarray:
     return onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"]).run(None, {"image": image})[0]
 
 
+@pytest.mark.slow
 def test_a_fit_of_scattered_weights_is_whole(dovetail, digits, tmp_path):
     here = tmp_path / "here"
     source = scattered(digits, here)

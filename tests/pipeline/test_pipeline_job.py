@@ -63,6 +63,7 @@ def test_what_passes_made_by_looking_at_quality_is_made_anew_when_the_metric_is_
     assert keys(first, units=(0, 1, 2))[1] != keys(first)[1]
 
 
+@pytest.mark.slow
 def test_the_same_command_after_the_metric_was_edited_judges_anew(dovetail, digits, data, metric):
     def reference() -> float:
         wishes = ["--metric", f"{metric}:judge", "--max-drop", "1", "--runtime", "null", "--budget", "6s", "--out", "fit"]
