@@ -22,16 +22,31 @@ Feeds = dict[str, NDArray[np.int64]]
 Judged = Iterator[tuple[Feeds, int, float]]
 CALIBRATE, MOST_TOKENS, PADDED_TOKENS = 128, 256, 128
 """Pairs that calibrate; tokens after which a sentence is cut; tokens up to which one may be filled up."""
+FOREIGN_SHARE, FIRST_WORD = 0.3, 999
+"""Share of a training sentence's tokens that are exchanged; the vocabulary's first token that is no mark."""
 
 
 def train() -> Iterator[Feeds]:
-    """The sentences of the train split, each once, but for those that judge. Without labels: the original is the teacher."""
-    seen = sentences("dev", "test")
+    """The sentences of the train split, each once, but for those that judge; and each with foreign words in it.
+
+    Without labels: the original is the teacher, and says of any words where they lie. Captions and headlines alone have few.
+    """
+    seen, rng = sentences("dev", "test"), np.random.default_rng(0)
     for first, second, _ in pairs("train"):
         for feeds in (tokens(first), tokens(second)):
             if _key(feeds) not in seen:
                 seen.add(_key(feeds))
                 yield feeds
+                yield strewn(feeds, rng)
+
+
+def strewn(feeds: Feeds, rng: np.random.Generator) -> Feeds:
+    """A sentence in which some tokens, between the marks of its ends, are others of the whole vocabulary."""
+    ids = feeds["input_ids"].copy()
+    inner = ids[:, 1:-1]
+    foreign = rng.random(inner.shape) < FOREIGN_SHARE
+    inner[foreign] = rng.integers(FIRST_WORD, _tokenizer().get_vocab_size(), int(foreign.sum()))
+    return {**feeds, "input_ids": ids}
 
 
 def calibrate() -> Judged:
