@@ -33,11 +33,11 @@ def train() -> Iterator[Feeds]:
     """
     seen, rng = sentences("dev", "test"), np.random.default_rng(0)
     for first, second, _ in pairs("train"):
-        for feeds in (tokens(first), tokens(second)):
-            if _key(feeds) not in seen:
-                seen.add(_key(feeds))
-                yield feeds
-                yield strewn(feeds, rng)
+        for plain in (tokens(first), tokens(second)):
+            for feeds in (plain, strewn(plain, rng)):
+                if _key(feeds) not in seen:
+                    seen.add(_key(feeds))
+                    yield feeds
 
 
 def strewn(feeds: Feeds, rng: np.random.Generator) -> Feeds:

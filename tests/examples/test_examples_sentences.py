@@ -53,7 +53,7 @@ def test_no_sentence_serves_two_ends(shared: Path) -> None:
         for part in ("calibrate", "select", "certify")
     }
     trained = [feeds["input_ids"].tobytes() for feeds in sentences.train()]
-    assert len(trained) == len(set(trained)) and 4000 < len(trained) < 2 * 3749
+    assert len(trained) == len(set(trained)) and 8000 < len(trained) < 4 * 3749
     assert sum(1 for _ in sentences.certify()) == 2 * 879 and sum(1 for _ in sentences.calibrate()) == 256
     assert not seen["select"] & seen["certify"] and not seen["calibrate"] & (seen["select"] | seen["certify"])
     assert not (seen["select"] | seen["certify"]) & set(trained)
