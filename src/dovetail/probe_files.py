@@ -7,6 +7,7 @@ Wired here, beside ``worker.py`` and run by it: it needs networks of ``devices``
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,9 +68,7 @@ def forms(name: str, kind: str, model: Any, folder: Path) -> Iterator[ProbeFile]
 
 def _product_share(model: Any) -> float:
     """Of a network's weights in matrix products."""
-    from onnx import numpy_helper
-
-    sizes: dict[str, int] = {tensor.name: numpy_helper.to_array(tensor).size for tensor in model.graph.initializer}
+    sizes: dict[str, int] = {tensor.name: math.prod(tensor.dims) for tensor in model.graph.initializer}
     products = {name for node in model.graph.node if node.op_type in ("MatMul", "Gemm") for name in node.input}
     return sum(size for name, size in sizes.items() if name in products) / max(1, sum(sizes.values()))
 

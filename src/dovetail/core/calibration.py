@@ -17,6 +17,8 @@ READ = (1, 2)
 """Versions of the file that are read. The first had no graphics processors, and is otherwise the same."""
 TRACE_SCHEMA = 2
 """Of the traces alone."""
+CALIBRATED = frozenset({"threads", "precision"})
+"""Options of runtimes whose effect is measured; the others stay as the runtime has them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from dovetail.core.calibration import Calibration
+from dovetail.core.calibration import CALIBRATED, Calibration
 from dovetail.core.errors import InputError
 from dovetail.core.estimate import Estimate
 from dovetail.core.measurement import Environment
@@ -17,7 +17,7 @@ from dovetail.pipeline import calibrate
 from dovetail.pipeline.learned import learned
 from dovetail.predict.machine_model import MachineModel, Setting, setting
 from dovetail.predict.plan_model import Plan, form, plan
-from dovetail.search.race import CALIBRATED, TUNE_WITHIN
+from dovetail.search.race import TUNE_WITHIN
 
 UNCALIBRATED_OPTION = math.exp(TUNE_WITHIN)
 """Factor that an option may change a time by which was not calibrated."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dovetail import plugins
-from dovetail.core.calibration import Calibration
+from dovetail.core.calibration import CALIBRATED, Calibration
 from dovetail.core.device import Device, Fact, Kind, Memory
 from dovetail.core.errors import InputError, ModelError
 from dovetail.core.estimate import Estimate
@@ -34,7 +34,6 @@ from dovetail.predict.op_table import OpTable, op_table
 from dovetail.predict.plan_model import form, plan
 from dovetail.predict.predict import predict
 from dovetail.predict.setting import Setting as DeviceSetting
-from dovetail.search.race import CALIBRATED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,11 +20,14 @@ def _errors(quality: Quality, units: int) -> tuple[float, float]:
 
 def certifiable(quality: Quality, margin: float, units: int) -> bool:
     """Whether ``units`` fresh units could certify it, if they showed no drop at all."""
-    return Z_ALPHA * _errors(quality, units)[1] <= margin
+    return certifiable_drop(quality, margin, units) >= 0
 
 
 def certifiable_drop(quality: Quality, margin: float, units: int) -> float:
-    """Drop on the selection split up to which ``units`` fresh units are more likely than not to certify such a candidate."""
+    """Drop on the selection split up to which ``units`` fresh units are more likely than not to certify such a candidate.
+
+    Below zero where they could not certify one that loses nothing.
+    """
     return margin - Z_ALPHA * _errors(quality, units)[1]
 
 

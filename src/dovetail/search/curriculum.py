@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 
 from dovetail.core.outcome import CandidateRecord
 from dovetail.core.recipe import PassSpec, Recipe, freeze
-from dovetail.search.chances import certifiable, certifiable_drop
+from dovetail.search.chances import certifiable_drop
 from dovetail.search.goal import Goal
 from dovetail.search.space import Proposal, spec
 
@@ -235,9 +235,8 @@ class Curriculum:
     def _keeps(self, stand: _Stand) -> bool:
         """Whether it loses so little that fresh samples will probably certify it."""
         quality, margin = stand.record.quality, self._aim.margin
-        if quality is None or not certifiable(quality, margin, self._aim.units):
-            return stand.drop <= margin  # nothing can be certified: the best effort wins
-        return stand.drop <= certifiable_drop(quality, margin, self._aim.units)
+        room = -1.0 if quality is None else certifiable_drop(quality, margin, self._aim.units)
+        return stand.drop <= (room if room >= 0 else margin)  # where nothing can be certified, the best effort wins
 
     def _least_that_pays(
         self, current: _Stand, ladder: Sequence[PassSpec]
@@ -247,9 +246,9 @@ class Curriculum:
         while rest:
             shape = rest.pop(0)
             stand = yield from self._try((*current.passes, shape))
-            if stand is None and self._refused and "count" in dict(shape.params):
-                return None  # what has not so many has no more of them
             if stand is None:
+                if self._refused and "count" in dict(shape.params):
+                    return None  # what has not so many has no more of them
                 continue
             self._looked_at.append(stand)
             gain = math.log(current.cost / max(stand.cost, 1e-300))

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
+from dovetail.core.calibration import CALIBRATED
 from dovetail.core.estimate import Estimate
 from dovetail.core.measurement import Interval
 from dovetail.core.outcome import CandidateRecord, Fate, Quality
@@ -50,8 +51,6 @@ def _unseen_gain(option: str, before: object, after: object) -> float:
     return TUNE_WITHIN
 
 
-CALIBRATED = frozenset({"threads", "precision"})
-"""Options whose effect a calibration tells."""
 Forecast = Callable[[Recipe, Recipe], Estimate | None]
 """Time of a recipe over that of one that was measured, with an interval; ``None`` where nothing is known of either."""
 
@@ -134,9 +133,8 @@ class Race:
     def _next_baseline(self) -> Proposal | None:
         """Every runtime with its usual options first, then with others that may make it the fastest."""
         for proposal in (p for p in self.space if p.baseline and p.recipe.key not in self.records):
-            if not proposal.recipe.options:
-                return proposal
-            if self._least_of_original(proposal) <= self._bar() and not self._surely_slower(proposal, self._baseline_bar()):
+            slow = self._surely_slower(proposal, self._baseline_bar()) or self._least_of_original(proposal) > self._bar()
+            if not (proposal.recipe.options and slow):
                 return proposal
         return None
 
