@@ -25,6 +25,7 @@ from dovetail.pipeline.describe import MEMORY_SHARE, Request, describe
 from dovetail.pipeline.finals import Final, Finals
 from dovetail.pipeline.forecast import ModelForecast, ignored, machine_model
 from dovetail.pipeline.improving import improve, outlook
+from dovetail.pipeline.in_vain import in_vain
 from dovetail.pipeline.interrupt import Interrupt
 from dovetail.pipeline.job import Job
 from dovetail.pipeline.ledger import Ledger
@@ -82,7 +83,8 @@ def optimize(request: Request, progress: Progress | None = None, strategy: Strat
             hint = _hint(fit)
             final = conclude(fit)
             result = results.assemble(job, fit.race, final, ledger, request.command)
-            result = replace(result, warnings=(*result.warnings, *([hint] if hint else [])))
+            hints = filter(None, (hint, in_vain(result) if job.trained else ""))
+            result = replace(result, warnings=(*result.warnings, *hints))
             result = replace(result, sensitivity=fit.builder.sensitivity, made=_made(fit, result))
             with ledger.stage("explain"):
                 progress.stage("explain", None)

@@ -199,6 +199,9 @@ SHARES = (0.1, 0.2, 0.3, 0.4, 0.5)
 CHANNEL_STEP = 8
 """Channels are taken by so many: half of the widest register, since small networks have few; what is faster is measured."""
 
+STRUCTURAL = frozenset({"prune_blocks", "merge_blocks", "prune_heads", "prune_channels"})
+"""Passes of :func:`shapes`."""
+
 
 def shapes(kinds: frozenset[str]) -> dict[str, tuple[PassSpec, ...]]:
     """Ways to take something away from a network of such operators → passes, from the least to the most."""
@@ -209,7 +212,7 @@ def shapes(kinds: frozenset[str]) -> dict[str, tuple[PassSpec, ...]]:
             found["merged blocks"] = tuple(spec("merge_blocks", count=count) for count in BLOCKS)
     if transformer(kinds):
         found["heads"] = tuple(spec("prune_heads", ratio=share, neurons=True) for share in SHARES)
-    elif kinds & {"Conv", "Gemm", "MatMul"}:
+    elif kinds & {"Conv", "Gemm", "MatMul", "LSTM", "GRU", "RNN"}:
         # Ranked by L1 over all layers they lose far less, before training, than as equal shares of every layer.
         ranked = {"scope": "global", "importance": "l1", "align": CHANNEL_STEP}
         found["channels"] = tuple(spec("prune_channels", ratio=share, **ranked) for share in SHARES)

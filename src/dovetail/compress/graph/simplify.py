@@ -11,6 +11,7 @@ import onnx_ir.passes.common as passes
 
 from dovetail.compress.graph.edit import all_nodes, constant
 from dovetail.compress.graph.files import opset
+from dovetail.compress.graph.recurrent import zero_states
 from dovetail.core.errors import ModelError
 
 Rule = Callable[[ir.Node], bool]
@@ -46,6 +47,7 @@ def simplify(model: ir.Model) -> ir.Model:
     for _ in range(MAX_ROUNDS):
         if not _fold_and_rewrite(model):
             break
+    apply_rules(model, [zero_states])
     model = model.clone()  # forgets the bodies of inlined branches, which would still count as readers of weights
     tidy = ir.passes.Sequential(
         passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),

@@ -9,6 +9,7 @@ import numpy as np
 import onnx_ir as ir
 
 from dovetail.compress.prune.coupling import Coupling, Group, width
+from dovetail.compress.prune.follow.recurrent import GATES, W
 from dovetail.compress.prune.units import Labels
 from dovetail.compress.prune.walk import Layer, constant_shape, sizes
 from dovetail.core.protocols import Array
@@ -90,6 +91,10 @@ def _row(coupling: Coupling, layer: Layer, groups: Sequence[Group], lengths: Map
     channels = width(layer)
     if layer.node.op_type == "ConvTranspose":
         positions = read / constant_shape(layer.weight)[0]
+    elif layer.node.op_type in GATES:
+        own = layer.node.inputs[W]
+        assert own is not None
+        positions = read / constant_shape(own)[2]  # steps of all sequences; the weights hold both directions
     else:
         positions = written / channels
     outputs = _members(coupling, layer.outputs, groups)

@@ -18,6 +18,7 @@ import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from dovetail.compress.prune.follow import follow
+from dovetail.compress.prune.follow.recurrent import GATES
 from dovetail.compress.prune.units import Labels
 from dovetail.compress.prune.walk import Kept, Layer, Walk, constant_shape
 from dovetail.core.errors import InputError, ModelError
@@ -184,4 +185,6 @@ def width(layer: Layer) -> int:
         return shape[1] * int(layer.node.attributes.get_int("group", 1))
     if layer.node.op_type == "Gemm":
         return shape[0] if layer.node.attributes.get_int("transB", 0) else shape[1]
+    if layer.node.op_type in GATES:
+        return shape[1] // GATES[layer.node.op_type]
     return shape[-1] if layer.node.op_type == "Gather" or layer.node.inputs[1] is layer.weight else shape[0]

@@ -10,12 +10,12 @@ from collections.abc import Callable
 
 import onnx_ir as ir
 
-from dovetail.compress.prune.follow import layers, layout, pointwise, reshape
+from dovetail.compress.prune.follow import layers, layout, pointwise, recurrent, reshape
 from dovetail.compress.prune.walk import Walk, sizes
 
 Rule = Callable[[Walk, ir.Node], None]
 
-TABLE: dict[str, Rule] = {**layers.TABLE, **layout.TABLE, **pointwise.TABLE, **reshape.TABLE}
+TABLE: dict[str, Rule] = {**layers.TABLE, **layout.TABLE, **pointwise.TABLE, **recurrent.TABLE, **reshape.TABLE}
 
 
 def follow(walk: Walk, node: ir.Node) -> None:
