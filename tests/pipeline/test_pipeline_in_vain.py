@@ -35,9 +35,9 @@ def told(*records: CandidateRecord, winner: Recipe = PLAIN) -> str:
     machine = Environment(fingerprint="", cpu="", cores=2, isa=(), memory_bytes=1e9, os="", python="")
     return in_vain(
         FitResult(
-            status=FitStatus.CERTIFIED, headline="", beats_baseline=True, winner=winner.key, best_baseline="", default_baseline="",
-            candidates=(record(speedup=1.0), *records), front=(), objective="latency", metric="accuracy", max_drop="1pp",
-            model_name="", model_hash="", workload=None, environment=machine, splits={}, ledger=(), margin=0.01,
+            status=FitStatus.CERTIFIED, headline="", beats_baseline=True, winner=winner.key, best_baseline="",
+            default_baseline="", candidates=(record(speedup=1.0), *records), front=(), objective="latency", metric="accuracy",
+            max_drop="1pp", model_name="", model_hash="", workload=None, environment=machine, splits={}, ledger=(), margin=0.01,
         )
     )  # fmt: skip
 

@@ -6,9 +6,10 @@ import signal
 import pytest
 
 from dovetail.core.errors import ModelError
-from dovetail.core.outcome import Fate
-from dovetail.core.recipe import Recipe, freeze
-from dovetail.pipeline.trials import Trials, spread
+from dovetail.core.measurement import Interval
+from dovetail.core.outcome import CandidateRecord, Fate
+from dovetail.core.recipe import PassSpec, Recipe, freeze
+from dovetail.pipeline.trials import Trials, spread, usual_speedup
 from dovetail.search.goal import Goal
 from dovetail.search.race import Race
 from dovetail.search.space import Proposal, spec
@@ -80,3 +81,29 @@ def test_a_model_that_runs_nowhere_names_every_runtime_with_its_reason(trials):
 def test_indices_are_spread_evenly():
     assert spread(3, 9) == [0, 3, 6]
     assert spread(9, 3) == [0, 1, 2]
+
+
+def test_training_does_not_change_the_time(trials) -> None:
+    def looked_at(speedup: float, *passes: PassSpec) -> CandidateRecord:
+        near = Interval(point=speedup, low=speedup, high=speedup)
+        return CandidateRecord(recipe=proposal(*passes).recipe, fate=Fate.RUNNER_UP, reason="", speedup=near)
+
+    less, rounding = spec("prune_blocks", count=3), spec("quantize_static", method="minmax")
+    trained, aware = spec("distil", epochs=9), spec("quantize_aware", method="minmax", epochs=2)
+    shapes = [(less, rounding), (less, trained, rounding), (trained, rounding), (less,)]
+    subject = race(*map(lambda passes: proposal(*passes), shapes))
+    for speedup, passes in zip((2.0, 3.0, 1.0, 1.5), shapes, strict=True):
+        subject.tell(looked_at(speedup, *passes))
+    assert usual_speedup(subject, proposal(less, trained, aware).recipe) == 2.5
+    assert usual_speedup(subject, proposal(less, trained, trained).recipe) == 1.5
+    assert usual_speedup(subject, proposal(less).recipe) is None
+    assert usual_speedup(subject, proposal(spec("prune_blocks", count=4), trained).recipe) is None
+
+
+def test_an_odd_look_is_taken_again(trials, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = iter([0.5, 0.6, 2.0, 2.0])
+    monkeypatch.setattr(trials, "_look", lambda runner: (None, Interval(point=(x := next(looks)), low=x, high=x)))
+    assert trials._looked(None, usual=1.0)[1].point == 2.0
+    assert next(looks, None) == 2.0
+    monkeypatch.setattr(trials, "_look", lambda runner: (None, Interval(point=0.5, low=0.5, high=0.5)))
+    assert trials._looked(None, usual=None)[1].point == trials._looked(None, usual=1.0)[1].point == 0.5

@@ -331,6 +331,18 @@ def _with_training(step: PassSpec, epochs: float) -> PassSpec:
     return PassSpec(name="quantize_aware", params=freeze({**dict(step.params), "epochs": epochs}))
 
 
+def untrained(recipe: Recipe) -> Recipe:
+    """The recipe of the same structure and rounding without any training."""
+    steps = []
+    for step in recipe.passes:
+        if step.name == "quantize_aware":
+            rest = {name: value for name, value in step.params if name != "epochs"}
+            steps.append(PassSpec(name="quantize_static", params=freeze(rest)))
+        elif step.name != "distil":
+            steps.append(step)
+    return replace(recipe, passes=tuple(steps))
+
+
 def told(passes: Sequence[PassSpec]) -> str:
     """Structure and training in a phrase; trainings that follow each other are added up."""
     parts: list[str] = []

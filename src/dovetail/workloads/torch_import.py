@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import importlib.util
 import io
+import logging
 import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -260,6 +261,7 @@ def _open_batch(torch: Any, example: Example) -> tuple[Example, Any]:
 def _run_exporter(torch: Any, network: Any, example: Example, out: Path, where: str, dynamic_shapes: Any) -> None:
     weights = network.state_dict() if isinstance(network, torch.nn.Module) else network.state_dict
     n_bytes = sum(tensor.numel() * tensor.element_size() for tensor in weights.values() if torch.is_tensor(tensor))
+    logging.getLogger("torch.onnx._internal.exporter").setLevel(logging.ERROR)  # it tells of packages that are not needed
     try:
         with torch.no_grad():
             torch.onnx.export(
