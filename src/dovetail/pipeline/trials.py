@@ -141,7 +141,7 @@ class Trials:
             runner.close()
 
     def _looked(self, runner: Runner, usual: float | None) -> tuple[Measurement, Interval]:
-        """A quick look at the speed; again where it is far below what is usual: something else on the machine can cause that."""
+        """A quick look at the speed; again where it is far below what is usual: something else on the machine may cause it."""
         measurement, speedup = self._look(runner)
         for _ in range(LOOKS - 1):
             if usual is None or speedup.point >= ODD * usual:
