@@ -209,6 +209,11 @@ def test_labels_add_up_trainings() -> None:
     assert told(passes) == "blocks −2 → 9 epochs → channels −0.25"
 
 
+def test_channels_by_cost_say_what_is_saved() -> None:
+    step = spec("prune_channels", cost=0.7)
+    assert told((step,)) == "costly channels −0.3" and amount(step) == 0.3
+
+
 @pytest.mark.parametrize(
     ("epochs", "shown"), [(0.3, 1), (1.4, 1), (1.6, 1), (7.9, 7), (23.9, 23), (137.0, 130), (1289.0, 1200)]
 )

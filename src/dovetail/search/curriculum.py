@@ -355,16 +355,18 @@ def told(passes: Sequence[PassSpec]) -> str:
         if epochs:
             parts.append(f"{epochs:g} epochs")
             epochs = 0.0
-        taken = amount(step)
-        parts.append(f"{step.name.removeprefix('prune_').replace('_', ' ')} −{taken:g}" if taken else step.name)
+        taken, name = amount(step), step.name.removeprefix("prune_").replace("_", " ")
+        name = f"costly {name}" if "cost" in params else name
+        parts.append(f"{name} −{taken:g}" if taken else step.name)
     if epochs:
         parts.append(f"{epochs:g} epochs")
     return " → ".join(parts)
 
 
 def amount(step: PassSpec) -> float:
-    """How much a pass takes away, in its own unit; 0 where it does not say."""
-    return next((float(str(value)) for key, value in step.params if key in ("count", "ratio")), 0.0)
+    """How much a pass takes away, in its own unit, a share of the cost for one; 0 where it does not say."""
+    params = {key: float(str(value)) for key, value in step.params if key in ("count", "ratio", "cost")}
+    return round(1 - params["cost"], 3) if "cost" in params else params.get("count", params.get("ratio", 0.0))
 
 
 def rounded(epochs: float) -> int:

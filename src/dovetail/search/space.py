@@ -216,6 +216,8 @@ def shapes(kinds: frozenset[str]) -> dict[str, tuple[PassSpec, ...]]:
         # Ranked by L1 over all layers they lose far less, before training, than as equal shares of every layer.
         ranked = {"scope": "global", "importance": "l1", "align": CHANNEL_STEP}
         found["channels"] = tuple(spec("prune_channels", ratio=share, **ranked) for share in SHARES)
+        costly = {"importance": "l1", "align": CHANNEL_STEP}
+        found["costly channels"] = tuple(spec("prune_channels", cost=round(1 - share, 2), **costly) for share in SHARES)
     return found
 
 

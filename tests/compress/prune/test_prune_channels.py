@@ -179,6 +179,12 @@ def test_a_share_of_the_counted_cost(tmp_path: Path) -> None:
     )
 
 
+def test_a_channel_that_runs_through_more_layers_counts_more() -> None:
+    many, one = replace(group(32), layers=("a", "b", "c")), group(32)
+    steps = selection.greedy([many, one], [np.ones(32)] * 2, lambda left: float(2 * left[0] + left[1]), align=16)
+    assert [step.group for step in steps] == [1, 0]  # saves half, loses a third
+
+
 def test_measured_time_decides_which_layer_gives(tmp_path: Path) -> None:
     """On a machine where only the first layer's channels take time, the second keeps its own."""
     asked: list[list[int]] = []

@@ -100,6 +100,8 @@ def greedy(
 ) -> list[Step]:
     """Steps in the order of importance lost per cost saved, until no group has a step left that saves anything.
 
+    What layers lose adds up: a channel that runs through ten layers counts ten times as much as one between two of them.
+
     Args:
         groups: the groups.
         scores: importance of their units.
@@ -125,7 +127,7 @@ def greedy(
             after = cost(trial)
             saved = (now - after) * (weights[index] if weights else 1.0)
             gone = len(group) - count
-            lost = float(losses[index][gone + take] - losses[index][gone])
+            lost = float(losses[index][gone + take] - losses[index][gone]) * len(group.layers)
             if saved > 0 and (best is None or lost / saved < best[0]):
                 best = (lost / saved, index, take, after)
         if best is None:
