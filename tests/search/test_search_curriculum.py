@@ -199,6 +199,19 @@ def test_a_network_that_cannot_be_cut_ends_the_curriculum() -> None:
     assert asked.count("prune_blocks") == 1
 
 
+def test_a_reason_given_twice_ends_a_ladder() -> None:
+    class Refusing(World):
+        def record(self, proposal: Proposal) -> CandidateRecord:
+            seen = super().record(proposal)
+            cut = proposal.recipe.passes[0].name == "prune_channels"
+            return replace(seen, infeasible=Infeasible(stage="build", reason="no channels can be pruned")) if cut else seen
+
+    world = Refusing(budget_s=100.0)
+    ladders = {"channels": shapes(frozenset({"Conv"}))["channels"]}
+    world.run(Curriculum(replace(aim(world), shapes=ladders), world.left_s))
+    assert sum(p.recipe.passes[0].name == "prune_channels" for p in world.asked) == 2
+
+
 def test_labels_add_up_trainings() -> None:
     passes = (
         spec("prune_blocks", count=2),

@@ -22,13 +22,14 @@ def in_vain(result: FitResult) -> str:
     smaller = [record for record in records if _is_smaller(record.recipe)]
     trained = [record for record in records if is_trained(record.recipe) and record.infeasible is None]
     made = [record for record in smaller if record.infeasible is None and record.speedup is not None]
+    refused = "; ".join(list(dict.fromkeys(r.infeasible.reason for r in smaller if r.infeasible is not None))[:REASONS])
     if trained:
-        return f"training did not change the answer: {_best(trained, result)}"
+        why = "" if made or not refused else f"; nothing could be taken away: {refused}"
+        return f"training did not change the answer: {_best(trained, result)}{why}"
     if made:
         most = max(made, key=_speed)
         return f"training had nothing worth it: {most.label}, the fastest smaller network, {_told(most, result.metric)}"
-    why = list(dict.fromkeys(record.infeasible.reason for record in smaller if record.infeasible is not None))[:REASONS]
-    return "training had nothing to do: " + ("; ".join(why) if why else "nothing can be taken away from this network")
+    return f"training had nothing to do: {refused or 'nothing can be taken away from this network'}"
 
 
 def _best(trained: Iterable[CandidateRecord], result: FitResult) -> str:

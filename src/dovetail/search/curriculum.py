@@ -126,7 +126,7 @@ class Curriculum:
         self._epoch_s = 0.0
         self._least_gain = STEP
         self._all_spent = False
-        self._refused = False
+        self._refusal = ""
         self._rounding = any(step.name == "quantize_static" for step in aim.proposal.recipe.passes)
         self._looked_at: list[_Stand] = []
         self._tried: set[tuple[PassSpec, ...]] = set()
@@ -242,13 +242,14 @@ class Curriculum:
         self, current: _Stand, ladder: Sequence[PassSpec]
     ) -> Generator[Proposal, CandidateRecord, _Stand | None]:
         """The first amount on a ladder that gains enough; amounts that cannot, by what the last one gained, are passed over."""
-        rest = list(ladder)
+        rest, refused = list(ladder), ""
         while rest:
             shape = rest.pop(0)
             stand = yield from self._try((*current.passes, shape))
             if stand is None:
-                if self._refused and "count" in dict(shape.params):
-                    return None  # what has not so many has no more of them
+                if self._refusal and ("count" in dict(shape.params) or self._refusal == refused):
+                    return None  # what has not so many has no more of them; and a reason given twice will be given again
+                refused = self._refusal
                 continue
             self._looked_at.append(stand)
             gain = math.log(current.cost / max(stand.cost, 1e-300))
@@ -298,7 +299,8 @@ class Curriculum:
     def _try(self, passes: tuple[PassSpec, ...], aware: float = 0) -> Generator[Proposal, CandidateRecord, _Stand | None]:
         """A trial of a network in the aimed-at recipe; ``None`` where it cannot be made."""
         record = yield self.proposal(passes, aware)
-        self._refused = record.infeasible is not None and record.infeasible.stage == "build"
+        unbuilt = record.infeasible is not None and record.infeasible.stage == "build"
+        self._refusal = record.infeasible.reason if record.infeasible is not None and unbuilt else ""
         return None if record.infeasible is not None else _Stand(passes=passes, record=record, cost=self._aim.cost(record))
 
     def proposal(self, passes: tuple[PassSpec, ...], aware: float = 0) -> Proposal:

@@ -91,12 +91,14 @@ def test_a_state_that_the_caller_holds_keeps_its_cells(tmp_path: Path) -> None:
         PruneChannels().apply(model, context(tmp_path / "out", ratio=0.5))
 
 
-@pytest.mark.parametrize("made", ["z = Identity(k)", "z = Expand(o, e)", "z = ConstantOfShape(e)"])
+@pytest.mark.parametrize(
+    "made", ["z = Identity(k)", "z = Expand(o, e)", "z = ConstantOfShape(e)", "f = Expand(o, t) z = Slice(f, a, c, a)"]
+)
 def test_written_out_zeros_are_no_state(made: str) -> None:
     body = f"{made} h = GRU<hidden_size=2>(x, w, r, , , z) y = Identity(h)"
     arrays = {
         "w": normal(1, 6, 3), "r": normal(1, 6, 2), "k": np.zeros((1, 1, 2), np.float32), "o": np.zeros((1, 1, 1), np.float32),
-        "e": np.array([1, 1, 2]),
+        "e": np.array([1, 1, 2]), "t": np.array([4, 1, 2]), "a": np.array([0]), "c": np.array([1]),
     }  # fmt: skip
     proto = parse(f"g (float[4,1,3] x) => (float[4,1,1,2] y) {{ {body} }}", **arrays)
     cleaned = simplify(ir.from_proto(proto))

@@ -10,6 +10,8 @@ from dovetail.compress.graph.edit import constant, made_by
 RECURRENT = frozenset({"LSTM", "GRU", "RNN"})
 FIRST_STATE = 5
 """Inputs from here on, one or for LSTM two, are states before the first step (ONNX operator definitions)."""
+MOVES = ("Expand", "Slice", "Split", "Gather", "Reshape", "Squeeze", "Unsqueeze", "Transpose", "Identity", "Cast")
+"""Operators whose outputs have no other values than their first input."""
 
 
 def zero_states(node: ir.Node) -> bool:
@@ -28,8 +30,8 @@ def zero_states(node: ir.Node) -> bool:
 def _is_zero(value: ir.Value | None) -> bool:
     if (array := constant(value)) is not None:
         return not np.any(array)
-    if (expand := made_by(value, "Expand")) is not None:
-        return _is_zero(expand.inputs[0])
+    if (moved := made_by(value, *MOVES)) is not None:
+        return _is_zero(moved.inputs[0])
     fill = made_by(value, "ConstantOfShape")
     tensor = None if fill is None else fill.attributes.get_tensor("value")
     return fill is not None and (tensor is None or not np.any(tensor.numpy()))

@@ -6,6 +6,7 @@ import onnx_ir as ir
 from onnx_ir.passes.common import ShapeInferencePass
 
 from dovetail.compress.graph import files, simplify
+from dovetail.compress.graph.sizes import known_sizes
 from dovetail.compress.prune.walk import constant_shape, is_constant
 from dovetail.core.errors import ModelError
 from dovetail.core.protocols import Model, PassContext
@@ -35,6 +36,8 @@ def prepare(model: Model, where: str) -> ir.Model:
             if not value.is_graph_output():
                 value.shape = None
     graph_model = simplify.simplify(graph_model)
+    if simplify.apply_rules(graph_model, [known_sizes]):
+        graph_model = simplify.simplify(graph_model)
     graph_model.graph.sort()
     ShapeInferencePass(strict_mode=False)(graph_model)
     for output, shape in zip(graph_model.graph.outputs, declared, strict=True):
