@@ -143,11 +143,21 @@ def test_what_nearly_recovers_gets_one_long_schedule_instead_of_several() -> Non
     assert len(epochs) == 2 and epochs[0] == 1 and epochs[1] * world.epoch_s > 0.6 * world.budget_s
 
 
-def test_what_has_lost_everything_is_not_trained() -> None:
-    world = World(budget_s=300.0)
-    world.cost = 0.6
-    world.run(Curriculum(aim(world), world.left_s))
-    assert not any(step.name == "distil" for proposal in world.asked for step in proposal.recipe.passes)
+def test_what_has_lost_everything_is_trained_only_where_nothing_else_is_left() -> None:
+    class Poor(World):
+        """Channels gain as much as blocks and lose everything."""
+
+        def record(self, proposal: Proposal) -> CandidateRecord:
+            seen = super().record(proposal)
+            cut = any(step.name == "prune_channels" for step in proposal.recipe.passes)
+            return record(proposal, 2.0, quality=drop(0.9, 0.005), build_s=seen.build_s) if cut else seen
+
+    both = shapes(frozenset({"Conv", "Add"}))
+    for ways in (["blocks", "channels"], ["channels"]):
+        world = Poor(budget_s=300.0)
+        world.run(Curriculum(replace(aim(world), shapes={way: both[way] for way in ways}), world.left_s))
+        trained = {p.recipe.passes[0].name for p in world.asked if p.recipe.passes[1].name == "distil"}
+        assert trained == {f"prune_{ways[0]}"}
 
 
 def test_where_size_is_wanted_steps_are_counted_in_bytes() -> None:

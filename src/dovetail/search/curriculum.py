@@ -45,7 +45,8 @@ SHORT_SHARE = 0.05
 AWARE_COST = 3.0
 """Assumed: an epoch under 8-bit rounding takes so much longer than one without; the first that runs tells."""
 HOPELESS = 0.5
-"""Ways that lose more than this share of the original's quality, before any training, are not trained."""
+"""Ways that lose more than this share of the original's quality, before any training, are not trained, but for the best of the
+first step where all do."""
 HOPE = 8.0
 """Ways that lose more than so many times as much for what they gain as the best one, before any training, are not trained."""
 NEARLY = 0.8
@@ -173,8 +174,11 @@ class Curriculum:
             if found is not None:
                 shaped.append(found)
         least = min(map(self._promise, shaped), default=0.0)
+        hopeful = [s for s in shaped if self._promise(s) <= HOPE * least and not self._lost(s)]
+        if not hopeful and not current.passes:  # nothing else could come of the time
+            hopeful = sorted(shaped, key=self._promise)[:1]
         started = []
-        for stand in (s for s in shaped if self._promise(s) <= HOPE * least and not self._lost(s)):
+        for stand in hopeful:
             self._tried.add(stand.passes)
             trained = yield from self._train(stand, SHORT_SHARE * (self._left_s() - reserve_s))
             if trained is not None:
