@@ -59,7 +59,7 @@ def test_a_trained_answer_needs_no_word() -> None:
         ),
         (
             (record(LESS, refused="GRU 'g' starts from 's'"), record(DISTIL, speedup=1.0, drop=0.0)),
-            "3 epochs → float is at 1.00× and loses 0.00 pp: slower than the answer; nothing could be taken away: GRU 'g'",
+            "3 epochs → float is at 1.00× and loses nothing: slower than the answer; nothing could be taken away: GRU 'g'",
         ),
         (
             (record(LESS, DISTIL, speedup=1.4, drop=0.002), record(LESS, LESS, DISTIL, speedup=2.0, drop=0.02)),

@@ -46,7 +46,8 @@ def _best(trained: Iterable[CandidateRecord], result: FitResult) -> str:
 
 def _told(record: CandidateRecord, metric: str) -> str:
     speed = "" if record.speedup is None else f"is at {record.speedup.point:.2f}×"
-    lost = "" if record.quality is None else f"loses {phrases.drop(metric, record.quality.drop.point)}"
+    drop = None if record.quality is None else record.quality.drop.point
+    lost = "" if drop is None else f"loses {phrases.drop(metric, drop) if drop > 0 else 'nothing'}"
     return " and ".join(filter(None, (speed, lost)))
 
 
