@@ -67,7 +67,7 @@ def second_moments(
     for values in sweep(ir.to_proto(model), tensors, dataset, samples, progress):
         for node in chosen:
             assert node.inputs[0] is not None and node.name is not None
-            x = _reads(node, values[str(node.inputs[0].name)], shapes[node.name]).astype(np.float64)
+            x = reads(node, values[str(node.inputs[0].name)], shapes[node.name]).astype(np.float64)
             if not np.isfinite(x).all():
                 what = f"what {node.name!r} reads is NaN or infinite on a calibration sample"
                 raise ModelError(what, hint="take weighting=none, or look at the samples")
@@ -81,7 +81,7 @@ def _measurable(node: ir.Node, weight: Array) -> bool:
     return rows is not None and rows.shape[2] <= MAX_FEATURES
 
 
-def _reads(node: ir.Node, value: Array, shape: Sequence[int]) -> Array:
+def reads(node: ir.Node, value: Array, shape: Sequence[int]) -> Array:
     """What outputs read, ``[groups, places, features]``."""
     if node.op_type != "Conv":
         flat = value.reshape(-1, value.shape[-1])

@@ -38,6 +38,7 @@ class Amount:
         exclude: layers to leave alone.
         across_layer_norm: takes channels that a layer normalisation averages over too, which changes all others a little.
         probes: groups at most whose time is measured before the choice.
+        reconstruct: fits the weights that remain to calibration samples, where there are any (:mod:`.reconstruct`).
     """
 
     ratio: float | None = None
@@ -52,6 +53,7 @@ class Amount:
     exclude: tuple[str, ...] = ()
     across_layer_norm: bool = False
     probes: int = 24
+    reconstruct: bool = True
 
     def __post_init__(self) -> None:
         given = [name for name in ("ratio", "ratios", "cost", "latency_s", "flop") if getattr(self, name) not in (None, ())]

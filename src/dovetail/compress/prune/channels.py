@@ -12,6 +12,7 @@ from dovetail.compress.prune import report
 from dovetail.compress.prune.amount import Amount, Choice
 from dovetail.compress.prune.coupling import Coupling, Kind
 from dovetail.compress.prune.graph import finish, interface, prepare
+from dovetail.compress.prune.reconstruct import reconstruct
 from dovetail.core.protocols import Array, Model, Pass, PassContext
 
 
@@ -24,6 +25,7 @@ class PruneChannels(Pass):
     """Removes the least important channels of convolutions and neurons of matrix products, with all that depends on them."""
 
     name: ClassVar[str] = "prune_channels"
+    needs_calibration: ClassVar[bool] = True
     shrinks: ClassVar[bool] = True
 
     def apply(self, model: Model, ctx: PassContext) -> Model:
@@ -65,6 +67,9 @@ def prune(
     ctx.progress(0.1, "ranking channels")
     units = Choice(prepared=prepared, coupling=coupling, amount=amount, kinds=kinds, ctx=ctx, gradients=gradients).units()
     full = report.widths(coupling)
+    if amount.reconstruct and ctx.calibration is not None:
+        ctx.progress(0.8, "fitting what remains")
+        reconstruct(coupling, units, ctx.calibration)
     coupling.remove(units)
     left = report.widths(coupling)
     importance = "taylor" if gradients is not None else amount.importance

@@ -30,6 +30,7 @@ class PruneHeads(Pass):
     """Removes the least important attention heads of every layer, or of all."""
 
     name: ClassVar[str] = "prune_heads"
+    needs_calibration: ClassVar[bool] = True
     shrinks: ClassVar[bool] = True
 
     def apply(self, model: Model, ctx: PassContext) -> Model:
