@@ -8,7 +8,7 @@ for accelerating very deep neural networks", ICCV 2017). It is damped towards no
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +30,10 @@ MAX_FEATURES = 2400
 """Longest input that is fitted: 266 channels under a 3×3 kernel. A fit takes time with the cube of it."""
 DAMPING = 0.01
 """Relative to the mean square of a feature, at :data:`ROWS` places per feature; more where there are fewer."""
+PARTS = 8
+"""Parts that layers are fitted in, at least, where there are as many layers; each reads the samples twice."""
+MAX_NUMBERS = 1 << 28
+"""Numbers that the layers of one part read together at most, twice 1 GiB, unless one layer alone reads more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,31 +55,56 @@ class Loss:
         assert value is not None
         return str(value.name)
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of its weights."""
+        return constant_shape(self.layer.weight)
+
 
 def reconstruct(coupling: Coupling, units: Collection[int], samples: Dataset) -> int:
     """Fits all layers of a graph that lose inputs when ``units`` go; they still have to be removed. Returns how many.
 
-    Convolutions without groups and matrix products are fitted, where their weights have no other reader.
+    Convolutions without groups and matrix products are fitted, where their weights have no other reader. Layers go in execution
+    order, some at a time: each reads what the layers before it leave, and is fitted to what it computed in the original.
 
     Raises:
         DataError: there are no samples, or they do not fit the model.
         ModelError: what a layer reads is NaN or infinite on some sample.
     """
     losses = [found for layer in coupling.layers if (found := _loss(coupling, layer, units)) is not None]
-    if not losses:
-        return 0
-    rows: dict[int, list[Array]] = {i: [] for i in range(len(losses))}
-    count = min(SAMPLES, len(samples))
-    names = list(dict.fromkeys(loss.reads for loss in losses))
-    for values in sweep(ir.to_proto(coupling.model), names, samples, count):
-        for i, loss in enumerate(losses):
-            node = loss.layer.node
-            found = reads(node, np.asarray(values[loss.reads]), _weight(loss.layer).shape)[0]
-            wanted = -(-ROWS * found.shape[1] // count)
-            rows[i].append(found[:: max(1, len(found) // wanted)].astype(np.float64))
-    for i, loss in enumerate(losses):
-        _refit(coupling.walk, loss, np.concatenate(rows[i]))
+    original = ir.to_proto(coupling.model)
+    for part in _parts(losses):
+        before = _read(original, part, samples)
+        after = _read(ir.to_proto(coupling.model), part, samples) if part[0] is not losses[0] else before
+        for loss, whole, left in zip(part, before, after, strict=True):
+            _refit(coupling.walk, loss, whole, left)
     return len(losses)
+
+
+def _parts(losses: Sequence[Loss]) -> Iterator[list[Loss]]:
+    """A few layers at a time, so that errors of earlier ones are seen and what all read fits into memory."""
+    part: list[Loss] = []
+    for loss in losses:
+        size = sum(ROWS * len(other.kept) ** 2 for other in (*part, loss))
+        if part and (len(part) >= len(losses) / PARTS or size > MAX_NUMBERS):
+            yield part
+            part = []
+        part.append(loss)
+    if part:
+        yield part
+
+
+def _read(proto: Any, losses: Sequence[Loss], samples: Dataset) -> list[Array]:
+    """What layers read, at the same places of the same samples in every call, ``[places, features]`` each."""
+    count = min(SAMPLES, len(samples))
+    rows: list[list[Array]] = [[] for _ in losses]
+    names = list(dict.fromkeys(loss.reads for loss in losses))
+    for values in sweep(proto, names, samples, count):
+        for kept, loss in zip(rows, losses, strict=True):
+            found = reads(loss.layer.node, np.asarray(values[loss.reads]), loss.shape)[0]
+            wanted = -(-ROWS * found.shape[1] // count)
+            kept.append(found[:: max(1, len(found) // wanted)].astype(np.float32))
+    return [np.concatenate(kept) for kept in rows]
 
 
 def _loss(coupling: Coupling, layer: Layer, units: Collection[int]) -> Loss | None:
@@ -98,29 +127,30 @@ def _weight(layer: Layer) -> Array:
     return array
 
 
-def _refit(walk: Walk, loss: Loss, x: Array) -> None:
-    """Changes a layer's weights, and its bias where it has one or can have one.
+def _refit(walk: Walk, loss: Loss, whole: Array, left: Array) -> None:
+    """Changes a layer's weights, and its bias where it has one or can have one; weights of what goes become zero.
 
     Args:
         walk: of the graph; learns of a new bias.
         loss: the layer.
-        x: what it reads at some places, ``[places, features]``.
+        whole: what it reads in the original at some places, ``[places, features]``.
+        left: what it reads there after the layers before it were fitted.
     """
     node, weight = loss.layer.node, _weight(loss.layer)
     rows = as_rows(node, weight)
     assert rows is not None
-    bias = _bias(node)
-    read = x[:, loss.kept]
-    if bias is not None:
-        read = np.concatenate([read, np.ones((len(x), 1))], axis=1)
-    lost = x[:, ~loss.kept] @ rows[0][:, ~loss.kept].T.astype(np.float64)
-    gram = read.T @ read
-    n_features = int(loss.kept.sum())
-    damping = DAMPING * max(1.0, ROWS * n_features / len(x)) * np.trace(gram[:n_features, :n_features]) / n_features
-    gram[np.arange(n_features), np.arange(n_features)] += damping
-    change = np.linalg.lstsq(gram, read.T @ lost, rcond=None)[0].T
     rows = rows.astype(np.float64)
+    bias, n_features = _bias(node), int(loss.kept.sum())
+    read = left[:, loss.kept].astype(np.float64)
+    lost = whole @ rows[0].T - read @ rows[0][:, loss.kept].T
+    if bias is not None:
+        read = np.concatenate([read, np.ones((len(read), 1))], axis=1)
+    gram = read.T @ read
+    size = np.trace(gram[:n_features, :n_features]) / n_features
+    gram[np.arange(n_features), np.arange(n_features)] += DAMPING * max(1.0, ROWS * n_features / len(read)) * size
+    change = np.linalg.lstsq(gram, read.T @ lost, rcond=None)[0].T
     rows[0][:, loss.kept] += change[:, :n_features]
+    rows[0][:, ~loss.kept] = 0.0
     _store(loss.layer.weight, from_rows(node, rows, weight.shape), weight.dtype)
     if bias is not None:
         bias.add(walk, loss.layer, change[:, n_features], weight.dtype)
