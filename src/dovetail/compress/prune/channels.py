@@ -25,6 +25,7 @@ class PruneChannels(Pass):
     """Removes the least important channels of convolutions and neurons of matrix products, with all that depends on them."""
 
     name: ClassVar[str] = "prune_channels"
+    version: ClassVar[int] = 2
     needs_calibration: ClassVar[bool] = True
     shrinks: ClassVar[bool] = True
 
