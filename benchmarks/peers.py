@@ -48,6 +48,8 @@ from dovetail.pipeline.optimize import optimize
 from dovetail.report.progress import PlainProgress
 
 OURS = "dovetail"
+UNTRAINED = "dovetail untrained"
+"""Another artifact of ours, made without training, as if it were a peer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,7 +132,8 @@ class Match:
 
     def _suitable(self) -> list[str]:
         kind = models.REFERENCES[self.name].kind
-        return [name for name in self.options.peers if not PEERS[name].kinds or kind in PEERS[name].kinds]
+        named = [name for name in self.options.peers if not PEERS[name].kinds or kind in PEERS[name].kinds]
+        return [*named, *([UNTRAINED] if self.options.untrained else [])]
 
     # -- sides ---------------------------------------------------------------------------------------------------------
 
@@ -144,6 +147,9 @@ class Match:
     def peer(self, name: str) -> Entry:
         """A peer's model, made and judged; a failure is kept."""
         print(f"{self.name}: {name}", file=sys.stderr, flush=True)
+        if name == UNTRAINED:
+            answer = models.answer(self.options.untrained, name)
+            return self._judged(Entry(contestant=answer, size_bytes=answer.model.size_bytes()), name, answer.recipe)
         peer = PEERS[name]
         given = {"path": str(self.job.original.path), "format": "onnx"}
         row: dict[str, Any] = self._built(peer.tool) if peer.tool else given
@@ -276,7 +282,7 @@ def olive_version(python: str) -> dict[str, str]:
 
 
 def _peers(text: str) -> list[str]:
-    chosen = text.split(",")
+    chosen = [name for name in text.split(",") if name]
     unknown = [name for name in chosen if name not in PEERS]
     if unknown:
         raise argparse.ArgumentTypeError(f"there is no peer {unknown[0]!r}; known: {', '.join(PEERS)}")
@@ -294,6 +300,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--build-limit", type=float, default=1800.0, help="seconds for one peer's tool (default: 1800)")
     parser.add_argument("--reuse", action="store_true", help="take artifacts and peers' models from an earlier run")
     parser.add_argument("--ours", type=Path, help="an artifact of the one model that was made elsewhere, for example trained")
+    parser.add_argument("--untrained", type=Path, help="an artifact made without training, to be compared as if it were a peer")
     parser.add_argument("--olive", default="", help="Python of the environment that Olive is installed in")
     parser.add_argument("--show", action="store_true", help="print the table of the latest rows and measure nothing")
     return parser.parse_args()
