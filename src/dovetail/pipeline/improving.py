@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from dovetail.core import units
 from dovetail.core.errors import InputError
 from dovetail.core.outcome import CandidateRecord, Infeasible
-from dovetail.core.recipe import PassSpec, Recipe
+from dovetail.core.recipe import PassSpec, Recipe, freeze
 from dovetail.core.serial import decode, encode
 from dovetail.measure.arena import Contestant, Runner
 from dovetail.measure.child import ChildFailure
@@ -57,7 +57,7 @@ def outlook(fit: Fit) -> str:
     """What training could gain, told by one network that has lost much and was not trained; empty where nothing can be said."""
     for aim in _aims(fit)[-1:]:
         for kind in ("channels", "heads", "blocks"):
-            for shape in aim.shapes.get(kind, ())[-1:]:
+            for shape in map(_unfitted, aim.shapes.get(kind, ())[-1:]):
                 gain = _gain(fit, upon((shape,), aim.proposal).recipe, aim.record)
                 if gain > WORTH_TELLING:
                     return (
@@ -65,6 +65,12 @@ def outlook(fit: Fit) -> str:
                         f" {aim.proposal.label} here (a quick look), if training gives the quality back"
                     )
     return ""
+
+
+def _unfitted(shape: PassSpec) -> PassSpec:
+    """The same amount without fitting what remains, where a pass would: only the speed is asked for."""
+    fits = shape.name == "prune_channels"
+    return PassSpec(name=shape.name, params=freeze({**dict(shape.params), "reconstruct": False})) if fits else shape
 
 
 def _gain(fit: Fit, recipe: Recipe, against: CandidateRecord) -> float:

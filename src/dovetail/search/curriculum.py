@@ -12,6 +12,7 @@ The last part of the time trains the best result once more, with its 8-bit round
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -89,13 +90,17 @@ class Aim:
 class _Stand:
     """A network on the way: what led to it, and what was seen of it in the aimed-at recipe.
 
-    ``cost`` is the geometric mean over the looks at networks of this structure, since training does not change the time.
+    ``costs`` are those of all looks at networks of this structure, since training does not change the time.
     """
 
     passes: tuple[PassSpec, ...] = ()
     record: CandidateRecord
-    cost: float
-    looks: int = 1
+    costs: tuple[float, ...]
+
+    @property
+    def cost(self) -> float:
+        """The median: a look while something else ran does not count."""
+        return statistics.median(self.costs)
 
     @property
     def drop(self) -> float:
@@ -139,7 +144,7 @@ class Curriculum:
 
         Where the recipe loses too much without training, all that is tried is training under its rounding.
         """
-        current = _Stand(record=self._aim.record, cost=self._aim.cost(self._aim.record))
+        current = _Stand(record=self._aim.record, costs=(self._aim.cost(self._aim.record),))
         if current.drop > self._aim.margin:
             yield from self._last(current, self._budget_s * LAST_SHARE)
             return
@@ -251,10 +256,13 @@ class Curriculum:
             shape = rest.pop(0)
             stand = yield from self._try((*current.passes, shape))
             if stand is None:
-                if self._refusal and ("count" in dict(shape.params) or self._refusal == refused):
-                    return None  # what has not so many has no more of them; and a reason given twice will be given again
+                if self._refusal and "count" in dict(shape.params):
+                    return None  # what has not so many has no more of them
+                if self._refusal and self._refusal == refused:
+                    rest = rest[-1:]  # a reason given twice will be given again, unless it was too little
                 refused = self._refusal
                 continue
+            refused = ""
             self._looked_at.append(stand)
             gain = math.log(current.cost / max(stand.cost, 1e-300))
             wanted = math.log(self._least_gain)
@@ -275,8 +283,7 @@ class Curriculum:
             return None
         if trained.build_s > stand.build_s:
             self._epoch_s = (trained.build_s - stand.build_s) / epochs
-        cost = (stand.cost**stand.looks * trained.cost) ** (1 / (stand.looks + 1))
-        return replace(trained, cost=cost, looks=stand.looks + 1)
+        return replace(trained, costs=(*stand.costs, *trained.costs))
 
     def _last(self, current: _Stand, share_s: float) -> Steps:
         """Longer training of the best result, then training with its rounding in the loop where there is one."""
@@ -305,7 +312,7 @@ class Curriculum:
         record = yield self.proposal(passes, aware)
         unbuilt = record.infeasible is not None and record.infeasible.stage == "build"
         self._refusal = record.infeasible.reason if record.infeasible is not None and unbuilt else ""
-        return None if record.infeasible is not None else _Stand(passes=passes, record=record, cost=self._aim.cost(record))
+        return None if record.infeasible is not None else _Stand(passes=passes, record=record, costs=(self._aim.cost(record),))
 
     def proposal(self, passes: tuple[PassSpec, ...], aware: float = 0) -> Proposal:
         """The aimed-at recipe on a network that passes lead to; with ``aware`` epochs of training under its rounding."""

@@ -258,12 +258,23 @@ def _open_batch(torch: Any, example: Example) -> tuple[Example, Any]:
     return doubled, dict.fromkeys(example.kwargs, dims) if example.kwargs else tuple(dims for _ in example.args)
 
 
+@contextmanager
+def _quiet(name: str) -> Iterator[None]:
+    """Only errors of one logger."""
+    logger = logging.getLogger(name)
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
 def _run_exporter(torch: Any, network: Any, example: Example, out: Path, where: str, dynamic_shapes: Any) -> None:
     weights = network.state_dict() if isinstance(network, torch.nn.Module) else network.state_dict
     n_bytes = sum(tensor.numel() * tensor.element_size() for tensor in weights.values() if torch.is_tensor(tensor))
-    logging.getLogger("torch.onnx._internal.exporter").setLevel(logging.ERROR)  # it tells of packages that are not needed
     try:
-        with torch.no_grad():
+        with torch.no_grad(), _quiet("torch.onnx._internal.exporter"):  # it tells of packages that are not needed
             torch.onnx.export(
                 network,
                 example.args,

@@ -64,6 +64,7 @@ def test_the_mean_of_what_went_goes_into_the_bias(tmp_path: Path) -> None:
     "body",
     [
         "h = Gemm(x, w, c) r = Relu(h) y = Gemm(r, v, d)",
+        "h = Gemm(x, w, c) r = Relu(h) y = Gemm<alpha=2.0, beta=0.5>(r, v, d)",
         "h = MatMul(x, w) r = Relu(h) p = MatMul(r, v) y = Add(p, d)",
         "h = MatMul(x, w) r = Relu(h) y = MatMul(r, v)",
     ],
@@ -83,3 +84,35 @@ def test_weights_that_two_layers_share_stay(tmp_path: Path) -> None:
     protos = [pruned(model, tmp_path / str(fit), SAMPLES, reconstruct=fit) for fit in (True, False)]
     weights = [onnx.numpy_helper.to_array(next(t for t in p.graph.initializer if t.name == "v")) for p in protos]
     np.testing.assert_array_equal(*weights)
+
+
+@pytest.mark.parametrize("outputs_and_bias", [(1, 1), (1, 5)])
+def test_one_output_has_a_bias_only_where_it_is_its_own(tmp_path: Path, outputs_and_bias: tuple[int, int]) -> None:
+    n, width = outputs_and_bias
+    body = "h = MatMul(x, w) r = Sigmoid(h) p = MatMul(r, v) y = Add(p, d)"
+    arrays = {"w": normal(8, 32) / 10, "v": normal(32, n), "d": np.arange(width, dtype=np.float32)}
+    model = saved(parse(f"g (float[N,8] x) => (float[N,{width}] y) {{ {body} }}", **arrays), tmp_path)
+    proto = pruned(model, tmp_path / "fitted", ROWS)
+    moved = onnx.numpy_helper.to_array(next(t for t in proto.graph.initializer if t.name == "d")) - arrays["d"]
+    assert (np.abs(moved).max() > 0.01) == (width == 1)
+
+
+def test_a_layer_is_fitted_to_what_the_ones_before_leave(tmp_path: Path) -> None:
+    """Three layers lose half: the last makes up for what the first two could not."""
+    body = "a = MatMul(x, w) b = Relu(a) c = MatMul(b, u) d = Relu(c) y = MatMul(d, v)"
+    arrays = {"w": normal(8, 24), "u": normal(24, 24, seed=1), "v": normal(24, 6)}
+    model = saved(parse(f"g (float[N,8] x) => (float[N,6] y) {{ {body} }}", **arrays), tmp_path)
+    fitted, plain = (distance(pruned(model, tmp_path / str(fit), ROWS, reconstruct=fit), model, ROWS) for fit in (True, False))
+    assert fitted < 0.7 * plain
+
+
+def test_samples_that_do_not_fit_cost_a_note_and_not_the_pruning(tmp_path: Path) -> None:
+    arrays = {"w": normal(16, 4, 1, 1), "v": normal(3, 16, 1, 1)}
+    body = "h = Conv(x, w) r = Relu(h) y = Conv(r, v)"
+    model = saved(parse(f"g (float[N,4,8,8] x) => (float[N,3,8,8] y) {{ {body} }}", **arrays), tmp_path)
+    notes: list[str] = []
+    context_ = context(tmp_path / "out", MemoryDataset([{"x": normal(1, 5, 8, 8)}]), notes, ratio=0.5, align=1)
+    assert onnx.load(PruneChannels().apply(model, context_).path)
+    assert any("was not fitted" in note for note in notes)
+    holes = MemoryDataset([{"x": np.full((1, 4, 8, 8), np.nan, np.float32)}])
+    assert np.isfinite(outputs(pruned(model, tmp_path / "nan", holes), SAMPLES.sample(0).feeds)[0]).all()

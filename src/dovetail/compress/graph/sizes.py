@@ -17,8 +17,8 @@ def known_sizes(node: ir.Node) -> bool:
     shape = made_by(node.inputs[0], "Shape") if node.domain == "" and node.op_type in ("Slice", "Gather") else None
     if shape is None or not isinstance(node.graph, ir.Graph) or node.outputs[0].is_graph_output():
         return False
-    known = dims(shape.inputs[0])
-    if known is None:
+    known, read = dims(shape.inputs[0]), shape.inputs[0]
+    if known is None or read is None or read.is_graph_output():  # whose shape the file states
         return False
     places = np.arange(len(known))[shape.attributes.get_int("start", 0) : shape.attributes.get_int("end", len(known))]
     chosen = _chosen(node, places)

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 from dovetail.compress import settings
+from dovetail.compress.graph.files import MAX_INLINE_BYTES
 from dovetail.compress.prune import report
 from dovetail.compress.prune.amount import Amount, Choice
 from dovetail.compress.prune.coupling import Coupling, Kind
 from dovetail.compress.prune.graph import finish, interface, prepare
 from dovetail.compress.prune.reconstruct import reconstruct
-from dovetail.core.protocols import Array, Model, Pass, PassContext
+from dovetail.core.errors import DataError, ModelError
+from dovetail.core.protocols import Array, Dataset, Model, Pass, PassContext
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,8 +71,7 @@ def prune(
     units = Choice(prepared=prepared, coupling=coupling, amount=amount, kinds=kinds, ctx=ctx, gradients=gradients).units()
     full = report.widths(coupling)
     if amount.reconstruct and ctx.calibration is not None:
-        ctx.progress(0.8, "fitting what remains")
-        reconstruct(coupling, units, ctx.calibration)
+        _fit(coupling, units, ctx.calibration, ctx)
     coupling.remove(units)
     left = report.widths(coupling)
     importance = "taylor" if gradients is not None else amount.importance
@@ -81,3 +82,14 @@ def prune(
     ctx.note(report.phrase("channels", full, left))
     ctx.progress(1.0, "pruned")
     return finish(coupling.model, before, ctx)
+
+
+def _fit(coupling: Coupling, units: Collection[int], samples: Dataset, ctx: PassContext) -> None:
+    """Fits what remains; pruning is worth something without it too, so that bad samples cost no more than a note."""
+    weights = (value.const_value for value in coupling.model.graph.initializers.values())
+    if sum(tensor.nbytes for tensor in weights if tensor is not None) > MAX_INLINE_BYTES:
+        return ctx.note("what remains was not fitted: the model is too large to run beside its own copy")
+    try:
+        reconstruct(coupling, units, samples, lambda share, text: ctx.progress(0.8 + 0.2 * share, text))
+    except (DataError, ModelError) as exc:
+        ctx.note(f"what remains was not fitted: {exc.what}")

@@ -21,9 +21,11 @@ class Config(Amount):
 
     Attributes:
         neurons: takes neurons of the feed-forward layers too, at the same measure.
+        reconstruct: off, since few tokens are fitted here to many features and it was not measured to help.
     """
 
     neurons: bool = False
+    reconstruct: bool = False
 
 
 class PruneHeads(Pass):

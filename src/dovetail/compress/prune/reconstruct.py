@@ -8,7 +8,7 @@ for accelerating very deep neural networks", ICCV 2017). It is damped towards no
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,16 +24,19 @@ from dovetail.core.protocols import Array, Dataset
 
 SAMPLES = 64
 """Calibration samples at most."""
-ROWS = 8
+ROWS = 24
 """Places per feature that a fit sees, where there are as many."""
 MAX_FEATURES = 2400
 """Longest input that is fitted: 266 channels under a 3×3 kernel. A fit takes time with the cube of it."""
-DAMPING = 0.01
+DAMPING = 0.003
 """Relative to the mean square of a feature, at :data:`ROWS` places per feature; more where there are fewer."""
-PARTS = 8
-"""Parts that layers are fitted in, at least, where there are as many layers; each reads the samples twice."""
-MAX_NUMBERS = 1 << 28
-"""Numbers that the layers of one part read together at most, twice 1 GiB, unless one layer alone reads more."""
+PARTS = 20
+"""Parts that layers are fitted in at most, but for memory; every part reads the samples anew. The more parts, the better: the
+figures are in docs/decisions/2026-11-27-pruning.md."""
+MAX_NUMBERS = 1 << 27
+"""Numbers that are read at a time at most, 512 MiB, unless one layer alone reads more."""
+
+Report = Callable[[float, str], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,10 +46,12 @@ class Loss:
     Attributes:
         layer: the layer.
         kept: which features of its input stay, ``bool[features]``.
+        rows: its weights in the original, ``float64[outputs, features]``.
     """
 
     layer: Layer
     kept: Array
+    rows: Array
 
     @property
     def reads(self) -> str:
@@ -61,49 +66,71 @@ class Loss:
         return constant_shape(self.layer.weight)
 
 
-def reconstruct(coupling: Coupling, units: Collection[int], samples: Dataset) -> int:
-    """Fits all layers of a graph that lose inputs when ``units`` go; they still have to be removed. Returns how many.
+def reconstruct(coupling: Coupling, units: Collection[int], samples: Dataset, report: Report = lambda share, text: None) -> int:
+    """Fits the layers of a graph that lose inputs when ``units`` go; they still have to be removed. Returns how many.
 
     Convolutions without groups and matrix products are fitted, where their weights have no other reader. Layers go in execution
-    order, some at a time: each reads what the layers before it leave, and is fitted to what it computed in the original.
+    order, some at a time: each reads what the pruned layers before it leave, and is fitted to what it computed in the original.
 
     Raises:
         DataError: there are no samples, or they do not fit the model.
-        ModelError: what a layer reads is NaN or infinite on some sample.
+        ModelError: the model cannot be run.
     """
     losses = [found for layer in coupling.layers if (found := _loss(coupling, layer, units)) is not None]
-    original = ir.to_proto(coupling.model)
-    for part in _parts(losses):
-        before = _read(original, part, samples)
-        after = _read(ir.to_proto(coupling.model), part, samples) if part[0] is not losses[0] else before
-        for loss, whole, left in zip(part, before, after, strict=True):
-            _refit(coupling.walk, loss, whole, left)
+    if not losses:
+        return 0
+    original = ir.to_proto(ir.external_data.load_to_model(coupling.model))
+    _mask(coupling, units)
+    parts = list(_parts(losses))
+    at_once = sum(map(_numbers, losses)) <= MAX_NUMBERS
+    known = iter(_read(original, losses, samples) if at_once else [])
+    for done, part in enumerate(parts):
+        report(done / len(parts), "fitting what remains")
+        left = _read(ir.to_proto(coupling.model), part, samples)
+        whole = [next(known) for _ in part] if at_once else _read(original, part, samples)
+        for loss, before, after in zip(part, whole, left, strict=True):
+            _refit(coupling.walk, loss, before, after)
     return len(losses)
+
+
+def _mask(coupling: Coupling, units: Collection[int]) -> None:
+    """Zeros for all that belongs to units that will go, so that the graph computes what the pruned one will; divisors stay."""
+    kept = coupling.kept(units)
+    for value, places in coupling.walk.places.items():
+        if value.const_value is None or any(use.node.op_type == "Div" and use.idx == 1 for use in value.uses()):
+            continue
+        array = value.const_value.numpy().copy()
+        for axis, labels in places.items():
+            np.moveaxis(array, axis, 0)[~kept(labels)] = 0
+        value.const_value = ir.tensor(array, name=value.name)
+
+
+def _numbers(loss: Loss) -> int:
+    return ROWS * len(loss.kept) ** 2
 
 
 def _parts(losses: Sequence[Loss]) -> Iterator[list[Loss]]:
     """A few layers at a time, so that errors of earlier ones are seen and what all read fits into memory."""
+    most = -(-len(losses) // PARTS)
     part: list[Loss] = []
     for loss in losses:
-        size = sum(ROWS * len(other.kept) ** 2 for other in (*part, loss))
-        if part and (len(part) >= len(losses) / PARTS or size > MAX_NUMBERS):
+        if part and (len(part) == most or sum(map(_numbers, (*part, loss))) > MAX_NUMBERS):
             yield part
             part = []
         part.append(loss)
-    if part:
-        yield part
+    yield part
 
 
 def _read(proto: Any, losses: Sequence[Loss], samples: Dataset) -> list[Array]:
-    """What layers read, at the same places of the same samples in every call, ``[places, features]`` each."""
+    """What layers read, at the same places of the same samples in every call, ``float32[places, features]`` each."""
     count = min(SAMPLES, len(samples))
     rows: list[list[Array]] = [[] for _ in losses]
     names = list(dict.fromkeys(loss.reads for loss in losses))
     for values in sweep(proto, names, samples, count):
         for kept, loss in zip(rows, losses, strict=True):
             found = reads(loss.layer.node, np.asarray(values[loss.reads]), loss.shape)[0]
-            wanted = -(-ROWS * found.shape[1] // count)
-            kept.append(found[:: max(1, len(found) // wanted)].astype(np.float32))
+            wanted = min(len(found), -(-ROWS * found.shape[1] // count))
+            kept.append(found[np.linspace(0, len(found) - 1, wanted).astype(int)].astype(np.float32))
     return [np.concatenate(kept) for kept in rows]
 
 
@@ -113,12 +140,12 @@ def _loss(coupling: Coupling, layer: Layer, units: Collection[int]) -> Loss | No
         return None
     if node.op_type == "Conv" and node.attributes.get_int("group", 1) != 1:
         return None
-    features = as_rows(node, _weight(layer))
-    if features is None or features.shape[2] > MAX_FEATURES:
+    rows = as_rows(node, _weight(layer))
+    if rows is None or rows.shape[2] > MAX_FEATURES:
         return None
     stays = coupling.kept(units)(layer.inputs)
-    kept = np.repeat(stays, features.shape[2] // len(stays))
-    return None if kept.all() or not kept.any() else Loss(layer=layer, kept=kept)
+    kept = np.repeat(stays, rows.shape[2] // len(stays))
+    return None if kept.all() or not kept.any() else Loss(layer=layer, kept=kept, rows=rows[0].astype(np.float64))
 
 
 def _weight(layer: Layer) -> Array:
@@ -128,32 +155,40 @@ def _weight(layer: Layer) -> Array:
 
 
 def _refit(walk: Walk, loss: Loss, whole: Array, left: Array) -> None:
-    """Changes a layer's weights, and its bias where it has one or can have one; weights of what goes become zero.
+    """Changes a layer's weights, and its bias where it has one or can have one. Places with infinite values do not count.
 
     Args:
         walk: of the graph; learns of a new bias.
         loss: the layer.
         whole: what it reads in the original at some places, ``[places, features]``.
-        left: what it reads there after the layers before it were fitted.
+        left: what it reads there once the layers before it are pruned and fitted.
     """
-    node, weight = loss.layer.node, _weight(loss.layer)
-    rows = as_rows(node, weight)
-    assert rows is not None
-    rows = rows.astype(np.float64)
-    bias, n_features = _bias(node), int(loss.kept.sum())
-    read = left[:, loss.kept].astype(np.float64)
-    lost = whole @ rows[0].T - read @ rows[0][:, loss.kept].T
+    node, weight, kept = loss.layer.node, _weight(loss.layer), loss.kept
+    finite = np.isfinite(whole).all(axis=1) & np.isfinite(left).all(axis=1)
+    if not finite.any():
+        return
+    bias, n_features = _bias(node, len(loss.rows)), int(kept.sum())
+    read = left[finite][:, kept].astype(np.float64)
+    lost = whole[finite] @ loss.rows.T - read @ loss.rows[:, kept].T
     if bias is not None:
         read = np.concatenate([read, np.ones((len(read), 1))], axis=1)
     gram = read.T @ read
     size = np.trace(gram[:n_features, :n_features]) / n_features
     gram[np.arange(n_features), np.arange(n_features)] += DAMPING * max(1.0, ROWS * n_features / len(read)) * size
-    change = np.linalg.lstsq(gram, read.T @ lost, rcond=None)[0].T
-    rows[0][:, loss.kept] += change[:, :n_features]
-    rows[0][:, ~loss.kept] = 0.0
-    _store(loss.layer.weight, from_rows(node, rows, weight.shape), weight.dtype)
+    change = _solved(gram, read.T @ lost).T
+    rows = np.zeros_like(loss.rows)
+    rows[:, kept] = loss.rows[:, kept] + change[:, :n_features]
+    _store(loss.layer.weight, from_rows(node, rows[None], weight.shape), weight.dtype)
     if bias is not None:
         bias.add(walk, loss.layer, change[:, n_features], weight.dtype)
+
+
+def _solved(gram: Array, wanted: Array) -> Array:
+    try:
+        found: Array = np.linalg.solve(gram, wanted)
+    except np.linalg.LinAlgError:  # features that are zero at all places
+        found = np.linalg.lstsq(gram, wanted, rcond=None)[0]
+    return found
 
 
 def _store(value: ir.Value, array: Array, dtype: Any) -> None:
@@ -168,7 +203,7 @@ class Bias:
         node: the operator that adds it: the layer itself, or an Add behind a matrix product.
         index: which input it is.
         value: the constant; ``None`` where there is none yet.
-        factor: it is multiplied by that before it is added.
+        factor: it counts so many times as much as what the weights give.
     """
 
     node: ir.Node
@@ -191,12 +226,13 @@ class Bias:
             walk.claim(value, 0, layer.outputs)
 
 
-def _bias(node: ir.Node) -> Bias | None:
+def _bias(node: ir.Node, outputs: int) -> Bias | None:
     """The bias of a layer; ``None`` where it is computed, shared, or none can be put in."""
     if node.op_type in ("Conv", "Gemm"):
         value = node.inputs[2] if len(node.inputs) > 2 else None
-        factor = node.attributes.get_float("beta", 1.0) if node.op_type == "Gemm" else 1.0
-        usable = value is None or _own_vector(value)
+        alpha, beta = (node.attributes.get_float(name, 1.0) if node.op_type == "Gemm" else 1.0 for name in ("alpha", "beta"))
+        factor = beta / alpha if alpha else 0.0
+        usable = value is None or _own_vector(value, outputs)
         return Bias(node=node, index=2, value=value, factor=factor) if usable and factor else None
     uses = list(node.outputs[0].uses())
     adder = uses[0].node if len(uses) == 1 and not node.outputs[0].is_graph_output() else None
@@ -204,12 +240,12 @@ def _bias(node: ir.Node) -> Bias | None:
         return None
     index = 1 - uses[0].idx
     value = adder.inputs[index]
-    return Bias(node=adder, index=index, value=value) if value is not None and _own_vector(value) else None
+    return Bias(node=adder, index=index, value=value) if value is not None and _own_vector(value, outputs) else None
 
 
-def _own_vector(value: ir.Value) -> bool:
-    """A constant that varies along its last axis alone, and that nothing else reads."""
+def _own_vector(value: ir.Value, outputs: int) -> bool:
+    """A constant with one number per output along its last axis, which nothing else reads."""
     if not is_constant(value) or len(list(value.uses())) != 1:
         return False
     shape = constant_shape(value)
-    return len(shape) > 0 and shape[-1] > 1 and math.prod(shape) == shape[-1]
+    return len(shape) > 0 and shape[-1] == math.prod(shape) == outputs

@@ -51,9 +51,12 @@ def _claim(walk: Walk, node: ir.Node, cells: Labels) -> None:
         state = _input(node, index)
         if state is None:
             continue
+        *along, labels = walk.axes(state)
+        for others in along:
+            walk.keep(others, f"{describe(node)} goes along them")
         if is_constant(state):
             walk.claim(state, 2, cells)
-        elif (labels := walk.axes(state)[2]) is not None:
+        elif labels is not None:
             walk.units.join(labels, cells)
         else:
             walk.keep(cells, f"{describe(node)} starts from {state.name!r}, whose size is fixed")
