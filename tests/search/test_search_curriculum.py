@@ -23,7 +23,7 @@ class World:
 
     def __init__(self, budget_s: float, epoch_s: float = 2.0) -> None:
         self.budget_s, self.epoch_s, self.clock = budget_s, epoch_s, 0.0
-        self.gain, self.cost, self.half = 1.06, 0.012, 10.0
+        self.gain, self.cost, self.half, self.power = 1.06, 0.012, 10.0, 1
         self.asked: list[Proposal] = []
         self._built: set[tuple[PassSpec, ...]] = set()
 
@@ -34,7 +34,8 @@ class World:
         speed, lost, size = 1.0, 0.001, 1e6
         for step in proposal.recipe.passes:
             blocks = int(str(dict(step.params).get("count", 0)))
-            speed, lost = speed * self.gain**blocks, (lost + self.cost * blocks) * 0.5 ** (self.epochs(step) / self.half)
+            speed *= self.gain**blocks
+            lost = (lost + self.cost * blocks**self.power) * 0.5 ** (self.epochs(step) / self.half)
             size *= 0.94**blocks
         seconds = sum(map(self._seconds, proposal.recipe.passes))
         return record(proposal, speed, quality=drop(lost, 0.005), build_s=seconds, size_bytes=size)
@@ -128,6 +129,14 @@ def test_after_a_step_that_fails_something_smaller_is_trained() -> None:
     world = World(budget_s=600.0, epoch_s=20.0)
     world.gain, world.cost = 1.06, 0.0088  # two blocks for a step, and too little time to recover from them
     world.half = 60.0
+    curriculum = Curriculum(aim(world), world.left_s)
+    world.run(curriculum)
+    assert [sum(amount(step) for step in passes) for passes in curriculum.accepted][:1] == [1]
+
+
+def test_something_smaller_may_lose_half_of_what_was_trained_in_vain() -> None:
+    world = World(budget_s=600.0, epoch_s=10.0)
+    world.cost, world.half, world.power = 0.021, 9.0, 4  # one block loses twice what is permitted, two far more
     curriculum = Curriculum(aim(world), world.left_s)
     world.run(curriculum)
     assert [sum(amount(step) for step in passes) for passes in curriculum.accepted][:1] == [1]

@@ -58,6 +58,8 @@ NEAR = 2.0
 """Times the permitted drop within which more training is thought to give the rest back."""
 LAST_TRY = 0.6
 """Of what is left: for training something smaller, once a step has failed."""
+EASIER = 0.5
+"""Share of what a network lost that was trained in vain, all before training, up to which something smaller may recover."""
 EASE = 0.5
 """Share of the permitted drop within which a step counts as recovered, so that later steps have room."""
 
@@ -132,7 +134,7 @@ class Curriculum:
         self._epoch_s = 0.0
         self._least_gain = STEP
         self._all_spent = False
-        self._refusal = ""
+        self._refusal, self._bearable = "", 0.0
         self._rounding = any(step.name == "quantize_static" for step in aim.proposal.recipe.passes)
         self._looked_at: list[_Stand] = []
         self._tried: set[tuple[PassSpec, ...]] = set()
@@ -173,7 +175,7 @@ class Curriculum:
 
     def _step(self, current: _Stand, reserve_s: float) -> Generator[Proposal, CandidateRecord, _Stand | None]:
         """One step down: the shapes, a short training of each, a long one of the best; ``None`` where it does not recover."""
-        shaped, self._looked_at, self._tried = [], [], set()
+        shaped, self._looked_at, self._tried, self._bearable = [], [], set(), 0.0
         for ladder in self._aim.shapes.values():
             found = yield from self._least_that_pays(current, ladder)
             if found is not None:
@@ -191,6 +193,7 @@ class Curriculum:
         if not started:
             return None
         best = min(started, key=self._promise)
+        self._bearable = max((EASIER * s.drop for s in shaped if s.passes == best.passes[:-1]), default=0.0)
         if self._recovered(best):
             self._least_gain = min(self._least_gain**2, LARGEST_STEP)
             return best
@@ -220,8 +223,12 @@ class Curriculum:
         return (FAR_SHARE * left_s,)
 
     def _smaller(self, current: _Stand) -> Generator[Proposal, CandidateRecord, _Stand | None]:
-        """After a step that did not recover: what was looked at for it, loses little, and gains the most; less than a step."""
-        less = [s for s in self._looked_at if s.passes not in self._tried and s.drop <= NEAR * self._aim.margin]
+        """After a step that did not recover: less than a step, the most that was looked at for it and lost little.
+
+        Or lost at most half as much, before any training, as what was trained in vain.
+        """
+        bearable = max(NEAR * self._aim.margin, self._bearable)
+        less = [s for s in self._looked_at if s.passes not in self._tried and s.drop <= bearable]
         best = min((s for s in less if LEAST * s.cost <= current.cost), key=lambda stand: stand.cost, default=None)
         share_s = LAST_TRY * self._left_s()
         if best is not None and not self._recovered(best) and share_s >= self._epoch_s:
