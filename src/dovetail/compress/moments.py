@@ -85,7 +85,7 @@ def reads(node: ir.Node, value: Array, shape: Sequence[int]) -> Array:
     """What outputs read, ``[groups, places, features]``."""
     if node.op_type != "Conv":
         flat = value.reshape(-1, value.shape[-1])
-        return flat[:: -(-len(flat) // MAX_POSITIONS)][None]
+        return flat[:: max(1, -(-len(flat) // MAX_POSITIONS))][None]
     group, kernel = node.attributes.get_int("group", 1), shape[2:]
     patches = _patches(node, value, kernel)
     n, channels, places = patches.shape[0], patches.shape[1], patches.shape[2]

@@ -55,7 +55,7 @@ def _told(record: CandidateRecord, metric: str) -> str:
 
 def _why(refusal: Infeasible) -> str:
     """A pass's own words, without the file that it worked on and its advice."""
-    return re.sub(r"^/\S+: ", "", refusal.reason.splitlines()[0])
+    return re.sub(r"^/.+?: ", "", refusal.reason.splitlines()[0])
 
 
 def _is_smaller(recipe: Recipe) -> bool:

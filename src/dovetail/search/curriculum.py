@@ -101,8 +101,8 @@ class _Stand:
 
     @property
     def cost(self) -> float:
-        """The median: a look while something else ran does not count."""
-        return statistics.median(self.costs)
+        """The median, of two the lower: a look while something else ran does not count."""
+        return statistics.median_low(self.costs)
 
     @property
     def drop(self) -> float:
@@ -193,7 +193,8 @@ class Curriculum:
         if not started:
             return None
         best = min(started, key=self._promise)
-        self._bearable = max((EASIER * s.drop for s in shaped if s.passes == best.passes[:-1]), default=0.0)
+        untrained_drops = (s.drop for s in shaped if s.passes == best.passes[:-1] and math.isfinite(s.drop))
+        self._bearable = EASIER * max(untrained_drops, default=0.0)
         if self._recovered(best):
             self._least_gain = min(self._least_gain**2, LARGEST_STEP)
             return best
@@ -228,7 +229,7 @@ class Curriculum:
         Or lost at most half as much, before any training, as what was trained in vain.
         """
         bearable = max(NEAR * self._aim.margin, self._bearable)
-        less = [s for s in self._looked_at if s.passes not in self._tried and s.drop <= bearable]
+        less = [s for s in self._looked_at if s.passes not in self._tried and s.drop <= bearable and not self._lost(s)]
         best = min((s for s in less if LEAST * s.cost <= current.cost), key=lambda stand: stand.cost, default=None)
         share_s = LAST_TRY * self._left_s()
         if best is not None and not self._recovered(best) and share_s >= self._epoch_s:

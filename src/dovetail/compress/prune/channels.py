@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -13,7 +13,7 @@ from dovetail.compress.prune import report
 from dovetail.compress.prune.amount import Amount, Choice
 from dovetail.compress.prune.coupling import Coupling, Kind
 from dovetail.compress.prune.graph import finish, interface, prepare
-from dovetail.compress.prune.reconstruct import reconstruct
+from dovetail.compress.prune.reconstruct import Reconstruction
 from dovetail.core.errors import DataError, ModelError
 from dovetail.core.protocols import Array, Dataset, Model, Pass, PassContext
 
@@ -27,7 +27,7 @@ class PruneChannels(Pass):
     """Removes the least important channels of convolutions and neurons of matrix products, with all that depends on them."""
 
     name: ClassVar[str] = "prune_channels"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     needs_calibration: ClassVar[bool] = True
     shrinks: ClassVar[bool] = True
 
@@ -70,9 +70,11 @@ def prune(
     ctx.progress(0.1, "ranking channels")
     units = Choice(prepared=prepared, coupling=coupling, amount=amount, kinds=kinds, ctx=ctx, gradients=gradients).units()
     full = report.widths(coupling)
-    if amount.reconstruct and ctx.calibration is not None:
-        _fit(coupling, units, ctx.calibration, ctx)
+    fits = amount.reconstruct and ctx.calibration is not None and _fits_twice(coupling, ctx)
+    reconstruction = Reconstruction(coupling, units) if fits else None
     coupling.remove(units)
+    if reconstruction is not None and ctx.calibration is not None:
+        _fit(reconstruction, ctx.calibration, ctx)
     left = report.widths(coupling)
     importance = "taylor" if gradients is not None else amount.importance
     report.write(
@@ -84,12 +86,18 @@ def prune(
     return finish(coupling.model, before, ctx)
 
 
-def _fit(coupling: Coupling, units: Collection[int], samples: Dataset, ctx: PassContext) -> None:
-    """Fits what remains; pruning is worth something without it too, so that bad samples cost no more than a note."""
+def _fits_twice(coupling: Coupling, ctx: PassContext) -> bool:
+    """Whether the model can be run from memory beside its own copy, which fitting takes."""
     weights = (value.const_value for value in coupling.model.graph.initializers.values())
-    if sum(tensor.nbytes for tensor in weights if tensor is not None) > MAX_INLINE_BYTES:
-        return ctx.note("what remains was not fitted: the model is too large to run beside its own copy")
+    small = sum(int(tensor.nbytes) for tensor in weights if tensor is not None) <= MAX_INLINE_BYTES
+    if not small:
+        ctx.note("what remains was not fitted: the model is too large to run from memory")
+    return small
+
+
+def _fit(reconstruction: Reconstruction, samples: Dataset, ctx: PassContext) -> None:
+    """Fits what remains; pruning is worth something without it too, so that bad samples cost no more than a note."""
     try:
-        reconstruct(coupling, units, samples, lambda share, text: ctx.progress(0.8 + 0.2 * share, text))
+        reconstruction.fit(samples, lambda share, text: ctx.progress(0.8 + 0.2 * share, text))
     except (DataError, ModelError) as exc:
         ctx.note(f"what remains was not fitted: {exc.what}")

@@ -32,7 +32,7 @@ class PruneHeads(Pass):
     """Removes the least important attention heads of every layer, or of all."""
 
     name: ClassVar[str] = "prune_heads"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     needs_calibration: ClassVar[bool] = True
     shrinks: ClassVar[bool] = True
 

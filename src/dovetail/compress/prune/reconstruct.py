@@ -19,7 +19,7 @@ from dovetail.compress.calibration import sweep
 from dovetail.compress.graph import edit
 from dovetail.compress.moments import as_rows, from_rows, reads
 from dovetail.compress.prune.coupling import Coupling
-from dovetail.compress.prune.walk import Layer, Walk, constant_shape, is_constant
+from dovetail.compress.prune.walk import Layer, constant_shape, is_constant
 from dovetail.core.protocols import Array, Dataset
 
 SAMPLES = 64
@@ -33,23 +33,25 @@ DAMPING = 0.003
 PARTS = 20
 """Parts that layers are fitted in at most, but for memory; every part reads the samples anew. The more parts, the better: the
 figures are in docs/decisions/2026-11-27-pruning.md."""
-MAX_NUMBERS = 1 << 27
-"""Numbers that are read at a time at most, 512 MiB, unless one layer alone reads more."""
+LAYER_NUMBERS, PART_NUMBERS = 1 << 26, 1 << 27
+"""Numbers, of 4 bytes, kept of what one layer reads, and a part's layers together; a fit takes six times the first."""
 
 Report = Callable[[float, str], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loss:
-    """A layer that will lose inputs.
+    """A layer that loses inputs.
 
     Attributes:
         layer: the layer.
+        shape: of its weights in the original.
         kept: which features of its input stay, ``bool[features]``.
-        rows: its weights in the original, ``float64[outputs, features]``.
+        rows: weights in the original of the outputs that stay, ``float64[outputs, features]``.
     """
 
     layer: Layer
+    shape: tuple[int, ...]
     kept: Array
     rows: Array
 
@@ -61,52 +63,50 @@ class Loss:
         return str(value.name)
 
     @property
-    def shape(self) -> tuple[int, ...]:
-        """Of its weights."""
-        return constant_shape(self.layer.weight)
+    def places(self) -> int:
+        """Places that a fit wants to see."""
+        return min(ROWS * len(self.kept), LAYER_NUMBERS // len(self.kept))
 
 
-def reconstruct(coupling: Coupling, units: Collection[int], samples: Dataset, report: Report = lambda share, text: None) -> int:
-    """Fits the layers of a graph that lose inputs when ``units`` go; they still have to be removed. Returns how many.
+class Reconstruction:
+    """Remembers a graph before units go, and fits what is left of it once they have gone.
 
-    Convolutions without groups and matrix products are fitted, where their weights have no other reader. Layers go in execution
-    order, some at a time: each reads what the pruned layers before it leave, and is fitted to what it computed in the original.
+    Convolutions without groups and matrix products are fitted, where their weights have no other reader.
 
-    Raises:
-        DataError: there are no samples, or they do not fit the model.
-        ModelError: the model cannot be run.
+    Args:
+        coupling: the graph, from which ``units`` were not yet removed.
+        units: those that will go.
     """
-    losses = [found for layer in coupling.layers if (found := _loss(coupling, layer, units)) is not None]
-    if not losses:
-        return 0
-    original = ir.to_proto(ir.external_data.load_to_model(coupling.model))
-    _mask(coupling, units)
-    parts = list(_parts(losses))
-    at_once = sum(map(_numbers, losses)) <= MAX_NUMBERS
-    known = iter(_read(original, losses, samples) if at_once else [])
-    for done, part in enumerate(parts):
-        report(done / len(parts), "fitting what remains")
-        left = _read(ir.to_proto(coupling.model), part, samples)
-        whole = [next(known) for _ in part] if at_once else _read(original, part, samples)
-        for loss, before, after in zip(part, whole, left, strict=True):
-            _refit(coupling.walk, loss, before, after)
-    return len(losses)
 
+    def __init__(self, coupling: Coupling, units: Collection[int]) -> None:
+        self._model = coupling.model
+        self._losses = [found for layer in coupling.layers if (found := _loss(coupling, layer, units)) is not None]
+        self._original = ir.to_proto(ir.external_data.load_to_model(coupling.model)) if self._losses else None
 
-def _mask(coupling: Coupling, units: Collection[int]) -> None:
-    """Zeros for all that belongs to units that will go, so that the graph computes what the pruned one will; divisors stay."""
-    kept = coupling.kept(units)
-    for value, places in coupling.walk.places.items():
-        if value.const_value is None or any(use.node.op_type == "Div" and use.idx == 1 for use in value.uses()):
-            continue
-        array = value.const_value.numpy().copy()
-        for axis, labels in places.items():
-            np.moveaxis(array, axis, 0)[~kept(labels)] = 0
-        value.const_value = ir.tensor(array, name=value.name)
+    def fit(self, samples: Dataset, report: Report = lambda share, text: None) -> int:
+        """Fits the layers that have lost inputs; returns how many.
+
+        They go in execution order, some at a time: each reads what the pruned layers before it leave, and is fitted to what it
+        computed in the original.
+
+        Raises:
+            DataError: there are no samples, or they do not fit the model.
+            ModelError: the model cannot be run.
+        """
+        parts, fitted = list(_parts(self._losses)), 0
+        at_once = sum(map(_numbers, self._losses)) <= PART_NUMBERS
+        known = _read(self._original, self._losses, samples, whole=True) if at_once and self._losses else []
+        for done, part in enumerate(parts):
+            report(done / len(parts), "fitting what remains")
+            left = _read(ir.to_proto(self._model), part, samples, whole=False)
+            before = known[: len(part)] if at_once else _read(self._original, part, samples, whole=True)
+            del known[: len(part)]
+            fitted += sum(_refit(loss, *_same_places(b, a)) for loss, b, a in zip(part, before, left, strict=True))
+        return fitted
 
 
 def _numbers(loss: Loss) -> int:
-    return ROWS * len(loss.kept) ** 2
+    return loss.places * len(loss.kept)
 
 
 def _parts(losses: Sequence[Loss]) -> Iterator[list[Loss]]:
@@ -114,24 +114,40 @@ def _parts(losses: Sequence[Loss]) -> Iterator[list[Loss]]:
     most = -(-len(losses) // PARTS)
     part: list[Loss] = []
     for loss in losses:
-        if part and (len(part) == most or sum(map(_numbers, (*part, loss))) > MAX_NUMBERS):
+        if part and (len(part) == most or sum(map(_numbers, (*part, loss))) > PART_NUMBERS):
             yield part
             part = []
         part.append(loss)
-    yield part
+    if part:
+        yield part
 
 
-def _read(proto: Any, losses: Sequence[Loss], samples: Dataset) -> list[Array]:
-    """What layers read, at the same places of the same samples in every call, ``float32[places, features]`` each."""
+_Seen = list[tuple[int, Array]]
+"""By sample: the places that there are, and what a layer reads at some of them, ``float32[places, features]``."""
+
+
+def _read(proto: Any, losses: Sequence[Loss], samples: Dataset, *, whole: bool) -> list[_Seen]:
+    """What layers read in a graph, the original (``whole``) or the pruned one."""
     count = min(SAMPLES, len(samples))
-    rows: list[list[Array]] = [[] for _ in losses]
+    seen: list[_Seen] = [[] for _ in losses]
     names = list(dict.fromkeys(loss.reads for loss in losses))
     for values in sweep(proto, names, samples, count):
-        for kept, loss in zip(rows, losses, strict=True):
-            found = reads(loss.layer.node, np.asarray(values[loss.reads]), loss.shape)[0]
-            wanted = min(len(found), -(-ROWS * found.shape[1] // count))
-            kept.append(found[np.linspace(0, len(found) - 1, wanted).astype(int)].astype(np.float32))
-    return [np.concatenate(kept) for kept in rows]
+        for rows, loss in zip(seen, losses, strict=True):
+            shape = loss.shape if whole else constant_shape(loss.layer.weight)
+            found = reads(loss.layer.node, np.asarray(values[loss.reads]), shape)[0]
+            wanted = min(len(found), -(-loss.places // count))
+            rows.append((len(found), found[np.linspace(0, len(found) - 1, wanted).astype(int)].astype(np.float32)))
+    return seen
+
+
+def _same_places(whole: _Seen, left: _Seen) -> tuple[Array, Array]:
+    """What was read where both is finite; samples in which the graphs have different numbers of places do not count."""
+    pairs = [(a, b) for (m, a), (n, b) in zip(whole, left, strict=True) if m == n > 0]
+    if not pairs:
+        return np.zeros((0, 0)), np.zeros((0, 0))
+    before, after = (np.concatenate(rows) for rows in zip(*pairs, strict=True))
+    finite = np.isfinite(before).all(axis=1) & np.isfinite(after).all(axis=1)
+    return (before, after) if finite.all() else (before[finite], after[finite])
 
 
 def _loss(coupling: Coupling, layer: Layer, units: Collection[int]) -> Loss | None:
@@ -140,12 +156,16 @@ def _loss(coupling: Coupling, layer: Layer, units: Collection[int]) -> Loss | No
         return None
     if node.op_type == "Conv" and node.attributes.get_int("group", 1) != 1:
         return None
-    rows = as_rows(node, _weight(layer))
+    weight = _weight(layer)
+    rows = as_rows(node, weight)
     if rows is None or rows.shape[2] > MAX_FEATURES:
         return None
-    stays = coupling.kept(units)(layer.inputs)
-    kept = np.repeat(stays, rows.shape[2] // len(stays))
-    return None if kept.all() or not kept.any() else Loss(layer=layer, kept=kept, rows=rows[0].astype(np.float64))
+    stay = coupling.kept(units)
+    kept = np.repeat(stay(layer.inputs), rows.shape[2] // len(layer.inputs))
+    if kept.all() or not kept.any():
+        return None
+    outputs = slice(None) if layer.outputs is None else stay(layer.outputs)
+    return Loss(layer=layer, shape=weight.shape, kept=kept, rows=rows[0][outputs].astype(np.float64))
 
 
 def _weight(layer: Layer) -> Array:
@@ -154,33 +174,31 @@ def _weight(layer: Layer) -> Array:
     return array
 
 
-def _refit(walk: Walk, loss: Loss, whole: Array, left: Array) -> None:
-    """Changes a layer's weights, and its bias where it has one or can have one. Places with infinite values do not count.
+def _refit(loss: Loss, whole: Array, left: Array) -> bool:
+    """Changes a layer's weights, and its bias where it has one or can have one; says whether there was something to fit it to.
 
     Args:
-        walk: of the graph; learns of a new bias.
         loss: the layer.
         whole: what it reads in the original at some places, ``[places, features]``.
-        left: what it reads there once the layers before it are pruned and fitted.
+        left: what it reads there once the layers before it are pruned and fitted, ``[places, features that stay]``.
     """
-    node, weight, kept = loss.layer.node, _weight(loss.layer), loss.kept
-    finite = np.isfinite(whole).all(axis=1) & np.isfinite(left).all(axis=1)
-    if not finite.any():
-        return
-    bias, n_features = _bias(node, len(loss.rows)), int(kept.sum())
-    read = left[finite][:, kept].astype(np.float64)
-    lost = whole[finite] @ loss.rows.T - read @ loss.rows[:, kept].T
+    if not len(left):
+        return False
+    node, weight = loss.layer.node, _weight(loss.layer)
+    rows = loss.rows[:, loss.kept]
+    bias, n_features = _bias(node, len(rows)), rows.shape[1]
+    read = left.astype(np.float64)
+    lost = whole @ loss.rows.T - read @ rows.T
     if bias is not None:
         read = np.concatenate([read, np.ones((len(read), 1))], axis=1)
     gram = read.T @ read
     size = np.trace(gram[:n_features, :n_features]) / n_features
     gram[np.arange(n_features), np.arange(n_features)] += DAMPING * max(1.0, ROWS * n_features / len(read)) * size
     change = _solved(gram, read.T @ lost).T
-    rows = np.zeros_like(loss.rows)
-    rows[:, kept] = loss.rows[:, kept] + change[:, :n_features]
-    _store(loss.layer.weight, from_rows(node, rows[None], weight.shape), weight.dtype)
+    _store(loss.layer.weight, from_rows(node, (rows + change[:, :n_features])[None], weight.shape), weight.dtype)
     if bias is not None:
-        bias.add(walk, loss.layer, change[:, n_features], weight.dtype)
+        bias.add(change[:, n_features], weight.dtype)
+    return True
 
 
 def _solved(gram: Array, wanted: Array) -> Array:
@@ -211,7 +229,7 @@ class Bias:
     value: ir.Value | None
     factor: float = 1.0
 
-    def add(self, walk: Walk, layer: Layer, change: Array, dtype: Any) -> None:
+    def add(self, change: Array, dtype: Any) -> None:
         """Moves the bias by ``change``, ``[outputs]``."""
         if self.value is not None:
             assert self.value.const_value is not None
@@ -222,8 +240,6 @@ class Bias:
         if self.index >= len(self.node.inputs):
             self.node.resize_inputs(self.index + 1)
         self.node.replace_input_with(self.index, value)
-        if layer.outputs is not None:
-            walk.claim(value, 0, layer.outputs)
 
 
 def _bias(node: ir.Node, outputs: int) -> Bias | None:
